@@ -1,0 +1,183 @@
+"""Check every answer before a file is written, and report all problems at once.
+
+A rule is one regular expression that Python and JSON Schema (ECMA 262 with the flag `u`)
+read alike, so that a web form can enforce the same rules word for word.
+"""
+
+import json
+import re
+import sys
+from collections import namedtuple
+from collections.abc import Mapping
+
+# tojson escapes quotes and all that is not ASCII: no answer can end this literal.
+ANSWERS = json.loads(
+    r"""
+{{ cookiecutter | tojson }}
+""".strip()
+)
+
+
+# The pattern is for the machine (None: a boolean), the rest for people.
+# typing.NamedTuple would cost the good path more than all the checks do.
+Rule = namedtuple("Rule", "label pattern accepted example")
+
+LONGEST = 255
+
+# Stands for a bad answer in the command; its backslash is against the rule of every question.
+CHANGE_ME = r"\CHANGE-ME"
+
+LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+DOMAIN = rf"(?:{LABEL}\.)+[a-z](?:[a-z0-9-]*[a-z0-9])?"
+OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+HOST = rf"(?:{DOMAIN}|[a-z](?:[a-z0-9-]*[a-z0-9])?|{OCTET}\.{OCTET}\.{OCTET}\.{OCTET}|\[::1\])"
+PORT = (
+    r"(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}"
+    r"|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+)
+ORIGIN = rf"(?:https://{HOST}|http://(?:localhost|127\.0\.0\.1|\[::1\])){PORT}"
+HTTPS = (
+    "; http:// only for localhost, 127.0.0.1 and [::1];"
+    " the host in lower case and other scripts in their xn-- form"
+)
+OTHER_ROUTES = (
+    "/(?:profile|sign-in|sign-up|sign-out|backchannel-logout|healthz|readyz)$"
+    "|/(?:api|static)(?:/|$)"
+)
+PATH = rf"(?!{OTHER_ROUTES})(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+"
+# Blanks other than the space, invisible and bidirectional controls, surrogates, private use.
+UNPRINTABLE = (
+    r"\u0000-\u001f\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f"
+    r"\u2028-\u202f\u205f-\u206f\u3000\ud800-\uf8ff\ufeff\ufff0-\uffff"
+)
+GUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+ENTITY_NAME = "[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+
+RULES = {
+    "project_name": Rule(
+        "Name of the app",
+        r'(?![ \u200c\u200d])(?!.* $)(?!.*\{[%#\{])[^"\\' + UNPRINTABLE + "]{1,60}",
+        "1 to 60 visible characters without a blank at either end, a double quote,"
+        " a backslash, two opening braces, or a brace before % or #",
+        "Bookstore",
+    ),
+    "project_slug": Rule(
+        "Folder and package name",
+        "(?!(?:" + ANSWERS["__reserved_slugs"].replace(" ", "|") + ")$)"
+        "(?=.{1,63}$)[a-z](?:-?[a-z0-9])*",
+        "1 to 63 of a-z, 0-9 and single hyphens, the first a letter, the last no hyphen;"
+        " no package that the app installs and no name that Windows keeps for itself",
+        "bookstore",
+    ),
+    "framework": Rule("Web framework", "flask|quart", "flask or quart", "flask"),
+    "logto_endpoint": Rule(
+        "Logto endpoint",
+        rf"{ORIGIN}/?",
+        f"https://host[:port] with nothing after it{HTTPS}",
+        "https://bookstore.logto.app",
+    ),
+    "logto_app_id": Rule(
+        "App ID", "[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, - and _", "bookstore"
+    ),
+    "callback_url": Rule(
+        "Callback URL",
+        ORIGIN + PATH,
+        f"https://host[:port]/path, not on the Logto endpoint{HTTPS}; the path in letters, digits"
+        " and . _ ~ - with no / at its end, and none that the app uses itself, such as /sign-in",
+        "https://bookstore.example/callback",
+    ),
+    "azure_tenant_id": Rule(
+        "Azure AD tenant",
+        f"common|organizations|consumers|{GUID}|{DOMAIN}",
+        "common, organizations, consumers, a GUID, or a domain in lower case ASCII",
+        "contoso.onmicrosoft.com",
+    ),
+    "api_resource": Rule(
+        "API identifier",
+        rf"(?:{ORIGIN}(?:/[A-Za-z0-9._~-]*)*|urn:[a-z0-9-]+:[A-Za-z0-9._~:/-]+)?",
+        f"nothing, urn:..., or https://host[:port]/path without query or fragment{HTTPS}",
+        "https://api.bookstore.example",
+    ),
+    "use_docker": Rule("Add a Dockerfile and compose.yaml", None, "true or false", "true"),
+    "ci": Rule("Pipeline", "github|gitlab|none", "github, gitlab or none", "github"),
+    "catalog_owner": Rule(
+        "Owner in the Backstage catalog",
+        rf"(?:(?:[A-Za-z][A-Za-z0-9]*:)?(?:{LABEL}/)?{ENTITY_NAME})?",
+        "nothing, or [kind:][namespace/]name of a group or user in Backstage",
+        "group:default/web",
+    ),
+}
+
+
+def rejected(answers: Mapping[str, object]) -> list[str]:
+    """Name the questions whose answers cannot be used, in the order they are asked in."""
+
+    def good(name: str) -> bool:
+        if not accepts(RULES[name], answers.get(name)):
+            return False
+        # Two servers cannot share one address, though each answer alone is right.
+        endpoint = str(answers.get("logto_endpoint")).rstrip("/")
+        return name != "callback_url" or not str(answers[name]).startswith(f"{endpoint}/")
+
+    return [name for name in RULES if not good(name)]
+
+
+def accepts(rule: Rule, answer: object) -> bool:
+    """Tell whether one answer keeps its rule, whatever its type is."""
+    if rule.pattern is None:
+        # A text "false", as a replay file can hold it, would count as true in a template.
+        return isinstance(answer, bool)
+    return (
+        isinstance(answer, str)
+        and len(answer) <= LONGEST
+        and re.fullmatch(rule.pattern, answer) is not None
+    )
+
+
+def report(answers: Mapping[str, object], bad: list[str]) -> str:
+    """Say in one line for each bad answer what is accepted, then give the command to run next."""
+    lines = ["No project was made, because of these answers:", ""]
+    for name in bad:
+        label, _, accepted, example = RULES[name]
+        answer = answers.get(name)
+        if isinstance(answer, str) and len(answer) > 60:
+            answer = answer[:60] + "..."
+        # repr() shows control and invisible characters by their codes.
+        lines.append(f"- {label} ({name}): {answer!r}. Accepted: {accepted}. Example: {example}")
+    lines += ["", f"Put good answers in place of {CHANGE_ME} and run:", "", command(answers, bad)]
+    lines += ["", "(What Cookiecutter prints below says the same less clearly.)"]
+    return "\n".join(lines)
+
+
+def command(answers: Mapping[str, object], bad: list[str]) -> str:
+    """Give the command that repeats this bake, with `CHANGE_ME` for every bad answer."""
+    import os
+
+    words = ["cookiecutter", str(answers.get("_template")), "--no-input"]
+    if answers.get("_checkout"):
+        words += ["--checkout", str(answers["_checkout"])]
+    if answers.get("_output_dir") not in (None, os.environ.get("PWD")):
+        words += ["--output-dir", str(answers["_output_dir"])]
+    for name in RULES:
+        # In lower case, since Python's True is "true" to Cookiecutter too, but reads oddly.
+        answer = str(answers[name]).lower() if name == "use_docker" else answers.get(name)
+        words.append(f"{name}={CHANGE_ME if name in bad else answer}")
+    return " ".join(quoted(word, windows=os.name == "nt") for word in words)
+
+
+def quoted(word: str, *, windows: bool) -> str:
+    """Quote a word for a POSIX shell, or for cmd and PowerShell."""
+    import shlex
+
+    if not windows or re.fullmatch(r"[A-Za-z0-9_=:/.~\\-]+", word):
+        return word if windows else shlex.quote(word)
+    if not re.search("[$`%\u201c-\u201e]", word):
+        return f'"{word}"'
+    # Only PowerShell has a quotation in which these stand for themselves;
+    # it takes typographic apostrophes for quotes as well.
+    return "'" + re.sub("(['\u2018-\u201b])", r"\1\1", word) + "'"
+
+
+if __name__ == "__main__":
+    if bad_answers := rejected(ANSWERS):
+        sys.exit(report(ANSWERS, bad_answers))
