@@ -1,0 +1,87 @@
+"""A small client of Logto's Management API."""
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import click
+
+from ..config import ConfigError
+from .http import Unreachable, ask
+
+ROLE = "the role Logto Management API access"
+
+
+class ManagementError(click.ClickException):
+    """Logto refuses a call or does not answer; the text has no secret in it."""
+
+
+def default_resource(endpoint: str) -> str:
+    """The identifier of the Management API, where LOGTO_MANAGEMENT_RESOURCE does not say.
+
+    On Logto Cloud every tenant has one of its own; elsewhere there is one tenant, "default".
+    """
+    host = urlsplit(endpoint).hostname or ""
+    return f"https://{host if host.endswith('.logto.app') else 'default.logto.app'}/api"
+
+
+class ManagementApi:
+    """Calls `{endpoint}/api/...` with a token for the machine-to-machine application."""
+
+    def __init__(self, http: aiohttp.ClientSession, endpoint: str) -> None:
+        self.http = http
+        self.endpoint = endpoint
+        self.headers: dict[str, str] = {}
+
+    async def sign_in(self) -> None:
+        """Get the token (RFC 6749, section 4.4; RFC 8707 for the resource).
+
+        Raises:
+            ConfigError: if a variable that is needed for it is empty.
+            ManagementError: if Logto refuses, with the variable that is to blame.
+        """
+        names = ("LOGTO_M2M_APP_ID", "LOGTO_M2M_APP_SECRET")
+        app_id, secret = (os.environ.get(name, "").strip() for name in names)
+        if not app_id or not secret:
+            raise ConfigError(
+                f"Set {' and '.join(names)} in .env: Logto Console > Applications\n"
+                f"> Create application > Machine-to-machine, with {ROLE}."
+            )
+        resource = os.environ.get("LOGTO_MANAGEMENT_RESOURCE") or default_resource(self.endpoint)
+        url = os.environ.get("LOGTO_MANAGEMENT_TOKEN_ENDPOINT") or f"{self.endpoint}/oidc/token"
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": app_id,
+            "client_secret": secret,
+            "resource": resource,
+            "scope": "all",
+        }
+        try:
+            answer = await ask(self.http, "POST", url, data=form)
+        except Unreachable as error:
+            raise ManagementError(f"{url}: {error}.") from None
+        if answer.error == "invalid_client":
+            raise ManagementError(f"Logto refuses {' or '.join(names)}.")
+        if answer.error == "invalid_target":
+            hint = "LOGTO_MANAGEMENT_RESOURCE must be its identifier."
+            raise ManagementError(f"Logto has no Management API {resource}: {hint}")
+        if answer.status != 200 or "access_token" not in answer.json:
+            raise ManagementError(f"No token at {url}: {answer.summary}.")
+        self.headers["Authorization"] = f"Bearer {answer.json['access_token']}"
+
+    async def call(self, method: str, path: str, body: object = None) -> Any:
+        """What the API answers, as JSON.
+
+        Raises:
+            ManagementError: if it refuses, with its code and never with what was sent.
+        """
+        url = f"{self.endpoint}/api/{path}"
+        try:
+            answer = await ask(self.http, method, url, headers=self.headers, json=body)
+        except Unreachable as error:
+            raise ManagementError(f"{method} /api/{path}: {error}.") from None
+        if not 200 <= answer.status < 300 or answer.data is None:
+            hint = f" Has the app {ROLE}?" if answer.status in (401, 403) else ""
+            raise ManagementError(f"{method} /api/{path}: {answer.summary}.{hint}")
+        return answer.data

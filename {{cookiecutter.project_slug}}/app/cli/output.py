@@ -1,0 +1,43 @@
+"""What the commands print, on any terminal."""
+
+import os
+import sys
+from collections.abc import Iterable
+
+import click
+
+from .check import Check
+
+COLOURS = {True: "green", False: "red", None: "yellow"}
+
+
+def say(text: str = "", colour: str | None = None) -> None:
+    """Print a text, in colour on a terminal, with \\ escapes for what it cannot or must not show."""
+    # Logto's answers are in it: no control sequences from there.
+    text = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    encoding = sys.stdout.encoding or "ascii"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
+    if colour and not os.environ.get("NO_COLOR"):
+        text = click.style(text, fg=colour)
+    click.echo(text)
+
+
+def marks() -> dict[bool | None, str]:
+    """The marks for right, wrong and not checked, in signs that the terminal has."""
+    try:
+        "✓✗".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return {True: "OK", False: "!!", None: "--"}
+    return {True: "✓", False: "✗", None: "–"}
+
+
+def table(checks: Iterable[Check]) -> None:
+    """Print one line for each check, and under a red one what to do."""
+    signs = marks()
+    for check in checks:
+        found, *more = check.found.splitlines()
+        say(f"{signs[check.ok]:2} {check.label:24} {found}", COLOURS[check.ok])
+        for line in [*more, *check.fix.splitlines()]:
+            say(f"{'':27} {line.strip()}")
+        if check.value:
+            say(f"{'':31} {check.value}")
