@@ -1,0 +1,564 @@
+"""The pages and endpoints of the local Logto: OpenID Connect as Logto speaks it.
+
+In the order in which a sign-in meets them: what the provider says about itself, the
+pages where a person signs in, signing out, the tokens, the claims.
+"""
+
+import hashlib
+import re
+import secrets
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote, unquote_plus, urlencode
+
+from flask import Blueprint, Response, current_app, jsonify, redirect, request
+from flask import render_template as render
+from flask import url_for as path_for
+from werkzeug.exceptions import SecurityError
+from werkzeug.local import LocalProxy
+
+from .accounts import Application, Grant, Interaction, Session, User, new_user, random_id
+
+if TYPE_CHECKING:
+    from .local_logto import LocalLogto
+
+ORGANIZATIONS_SCOPE = "urn:logto:scope:organizations"
+ORGANIZATIONS_RESOURCE = "urn:logto:resource:organizations"
+
+# Seconds, as in Logto.
+CODE_LIFETIME = 60
+ID_TOKEN_LIFETIME = 3600
+REFRESH_TOKEN_LIFETIME = 14 * 86400
+ROTATE_AFTER = 0.7 * REFRESH_TOKEN_LIFETIME
+ROTATION_GRACE = 3
+
+provider = Blueprint("provider", __name__)
+logto = cast("LocalLogto", LocalProxy(lambda: current_app.extensions["local_logto"]))
+
+
+class OidcError(Exception):
+    """An error in the form of RFC 6749 section 5.2, with Logto's additions."""
+
+    def __init__(self, error: str, description: str, status: int = 400) -> None:
+        super().__init__(error)
+        self.error, self.description, self.status = error, description, status
+
+    def body(self) -> dict[str, str]:
+        return {
+            "code": f"oidc.{self.error}",
+            "message": f"{self.description[:1].upper()}{self.description[1:]}.",
+            "error": self.error,
+            "error_description": self.description,
+        }
+
+
+def invalid_grant() -> OidcError:
+    # Logto keeps the reason to itself.
+    return OidcError("invalid_grant", "grant request is invalid")
+
+
+def invalid_target() -> OidcError:
+    return OidcError("invalid_target", "resource indicator is missing, or unknown")
+
+
+@provider.before_app_request
+def remember_request() -> None:
+    logto.requests.append((request.method, request.path))
+
+
+@provider.app_errorhandler(OidcError)
+def answer_with_error(error: OidcError) -> tuple[Response, int, dict[str, str]]:
+    headers = {"Cache-Control": "no-store"}
+    if error.status == 401:
+        scheme = "Bearer" if request.path == "/oidc/me" else "Basic"
+        headers["WWW-Authenticate"] = f'{scheme} realm="{logto.issuer}"'
+    return jsonify(error.body()), error.status, headers
+
+
+@provider.app_errorhandler(SecurityError)
+def refuse_host(_: SecurityError) -> tuple[str, int]:
+    return "The local Logto answers to the name localhost only.", 400
+
+
+# What the provider says about itself
+
+
+@provider.get("/oidc/.well-known/openid-configuration")
+def discovery() -> dict[str, Any]:
+    """OpenID Connect Discovery 1.0 section 3."""
+    issuer = logto.issuer
+    return {
+        "issuer": issuer,
+        "authorization_endpoint": f"{issuer}/auth",
+        "token_endpoint": f"{issuer}/token",
+        "userinfo_endpoint": f"{issuer}/me",
+        "jwks_uri": f"{issuer}/jwks",
+        "end_session_endpoint": f"{issuer}/session/end",
+        "authorization_response_iss_parameter_supported": True,
+        "backchannel_logout_supported": True,
+        "backchannel_logout_session_supported": True,
+        "claims_parameter_supported": False,
+        "claims_supported": ["sub", "sid", *sum(CLAIMS.values(), ())],
+        "code_challenge_methods_supported": ["S256"],
+        "grant_types_supported": list(logto.grant_types),
+        "id_token_signing_alg_values_supported": ["ES384"],
+        "request_uri_parameter_supported": False,
+        "response_modes_supported": ["query"],
+        "response_types_supported": ["code"],
+        "scopes_supported": ["openid", "offline_access", *CLAIMS],
+        "subject_types_supported": ["public"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+    }
+
+
+@provider.get("/oidc/jwks")
+def jwks() -> dict[str, Any]:
+    return {"keys": [logto.key.as_dict(private=False)]}
+
+
+@provider.get("/api/.well-known/sign-in-exp")
+def sign_in_experience() -> dict[str, Any]:
+    """What Logto's sign-in page offers; public, as in Logto."""
+    connectors = [
+        {"id": connector["id"], "target": "azuread", "name": {"en": "Microsoft"}}
+        for connector in logto.connectors
+        if logto.offers_microsoft
+    ]
+    return {**logto.sign_in_experience, "socialConnectors": connectors}
+
+
+# Signing in: the app sends the browser to /oidc/auth, a page asks who it is, and the
+# browser goes back to the app's callback with a code.
+
+
+@provider.get("/oidc/auth")
+def authorize() -> Any:
+    """The authorization endpoint (RFC 6749 section 4.1.1)."""
+    interaction = requested_interaction()
+    prompts = request.args.get("prompt", "").split()
+    if "consent" not in prompts:
+        # OpenID Connect Core section 11.
+        interaction.scopes = [item for item in interaction.scopes if item != "offline_access"]
+    session = logto.sessions.get(request.cookies.get("_session", ""))
+    try:
+        check_authorization_request(interaction, prompts)
+        if session and "login" not in prompts:
+            return back_with_code(interaction, session)
+        if "none" in prompts:
+            raise OidcError("login_required", "End-User authentication is required")
+    except OidcError as error:
+        return back_to_app(interaction, error=error.error, error_description=error.description)
+    logto.interactions[interaction.id] = interaction
+    answer = redirect(first_page(interaction), 303)
+    answer.set_cookie("_interaction", interaction.id, httponly=True, samesite="Lax")
+    return answer
+
+
+def requested_interaction() -> Interaction:
+    """Return what the app asks for, if the app and its callback are registered.
+
+    Raises OidcError if not, which must not be sent to that address.
+    """
+    query = request.args
+    application = known_application(query.get("client_id", ""))
+    redirect_uri = query.get("redirect_uri", "")
+    if redirect_uri not in application.redirect_uris:
+        raise OidcError(
+            "invalid_redirect_uri",
+            "redirect_uri did not match any of the client's registered redirect_uris",
+        )
+    return Interaction(
+        application,
+        redirect_uri,
+        state=query.get("state"),
+        nonce=query.get("nonce"),
+        scopes=query.get("scope", "").split(),
+        resources=query.getlist("resource"),
+        code_challenge=query.get("code_challenge", ""),
+        login_hint=query.get("login_hint", ""),
+        ui_locales=query.get("ui_locales", ""),
+    )
+
+
+def known_application(client_id: str) -> Application:
+    application = logto.applications.get(client_id)
+    if application is None:
+        raise OidcError("invalid_client", "client is invalid")
+    return application
+
+
+def check_authorization_request(interaction: Interaction, prompts: Sequence[str]) -> None:
+    """Raise the OidcError that goes back to the app, if there is one (RFC 7636, RFC 8707)."""
+    query = request.args
+    if query.get("response_type") != "code":
+        raise OidcError("unsupported_response_type", "unsupported response_type")
+    if set(prompts) - {"consent", "login", "none"}:
+        raise OidcError("invalid_request", "unsupported prompt value requested")
+    well_formed = re.fullmatch(r"[A-Za-z0-9_-]{43}", interaction.code_challenge)
+    if query.get("code_challenge_method") != "S256" or not well_formed:
+        raise OidcError("invalid_request", "PKCE with the method S256 is required")
+    if set(interaction.resources) - {*logto.resources, ORGANIZATIONS_RESOURCE}:
+        raise invalid_target()
+
+
+def first_page(interaction: Interaction) -> str:
+    """Return the path that the app asked for with Logto's own parameters."""
+    page = "sign_in"
+    if request.args.get("direct_sign_in") == "social:azuread" and logto.offers_microsoft:
+        page = "microsoft"
+    elif request.args.get("first_screen") == "register":
+        page = "register"
+    return path_for(f".{page}", app_id=interaction.application.id, interaction=interaction.id)
+
+
+@provider.get("/sign-in", endpoint="sign_in", defaults={"page": "sign_in.html"})
+@provider.get("/register", endpoint="register", defaults={"page": "register.html"})
+@provider.get("/direct/social:azuread", endpoint="microsoft", defaults={"page": "microsoft.html"})
+def show_page(page: str) -> Any:
+    """One of the pages that ask who it is; all of them post to `/sign-in`."""
+    key = request.args.get("interaction") or request.cookies.get("_interaction", "")
+    interaction = logto.interactions.get(key)
+    if interaction is None:
+        return sign_in_expired()
+    return render(
+        page,
+        interaction=interaction,
+        application=interaction.application,
+        logto=logto,
+        people=[user for user in logto.users.values() if user.username],
+        microsoft=logto.users["microsoft"],
+    )
+
+
+def sign_in_expired() -> tuple[str, int]:
+    text = "This sign-in has expired or is done already. Go back to the app."
+    return render("message.html", title="Sign-in expired", text=text), 400
+
+
+@provider.post("/sign-in")
+def sign_in_submitted() -> Any:
+    """Take the choice of a person on one of the pages and go back to the app."""
+    form = request.form
+    # Two tabs share the cookie, so the form says which sign-in it belongs to.
+    interaction = logto.interactions.pop(form.get("interaction", ""), None)
+    if interaction is None:
+        return sign_in_expired()
+    if "cancel" in form:
+        return back_to_app(
+            interaction, error="access_denied", error_description="End-User aborted interaction"
+        )
+    user: User | None
+    if form.get("new_user", "").strip():
+        user = new_user(form["new_user"].strip(), form.get("email", "").strip(), logto.users)
+        logto.users[str(user.username)] = user
+    elif "connector" in form:
+        user = logto.users["microsoft"]
+    else:
+        user = logto.users.get(form.get("user", ""))
+    if user is None or user.suspended:
+        # The sign-in goes on: the person may take another account.
+        logto.interactions[interaction.id] = interaction
+        text = "This account is suspended." if user else "There is no such account."
+        again = path_for(".sign_in", interaction=interaction.id)
+        return render("message.html", title="Cannot sign in", text=text, again=again), 422
+    key = request.cookies.get("_session", "")
+    session = logto.sessions.get(key)
+    if session is None or session.user is not user:
+        logto.sessions.pop(key, None)
+        key, session = secrets.token_urlsafe(32), Session(user)
+        logto.sessions[key] = session
+    answer = back_with_code(interaction, session)
+    answer.set_cookie("_session", key, httponly=True, samesite="Lax")
+    answer.delete_cookie("_interaction")
+    return answer
+
+
+def back_with_code(interaction: Interaction, session: Session) -> Any:
+    """Go back to the app: the first-party apps of Logto have no consent page."""
+    grant = Grant(interaction, session)
+    logto.grants.append(grant)
+    code = logto.issue(logto.codes, grant, interaction.scopes, CODE_LIFETIME)
+    return back_to_app(interaction, code=code)
+
+
+def back_to_app(interaction: Interaction, **answer: str) -> Any:
+    """The authorization response (RFC 6749 section 4.1.2, RFC 9207 for `iss`)."""
+    if interaction.state is not None:
+        answer["state"] = interaction.state
+    answer["iss"] = logto.issuer
+    separator = "&" if "?" in interaction.redirect_uri else "?"
+    return redirect(interaction.redirect_uri + separator + urlencode(answer), 303)
+
+
+# Signing out
+
+
+@provider.get("/oidc/session/end")
+def end_session() -> Any:
+    """OpenID Connect RP-Initiated Logout 1.0."""
+    client_id = request.args.get("client_id")
+    uri = request.args.get("post_logout_redirect_uri")
+    if client_id is not None:
+        application = known_application(client_id)
+        if uri and uri not in application.post_logout_redirect_uris:
+            raise OidcError("invalid_request", "post_logout_redirect_uri not registered")
+    key = request.cookies.get("_session", "")
+    if key in logto.sessions:
+        logto.end_session(key)
+    if client_id is not None and uri:  # without a client_id, Logto takes no notice of it
+        state = request.args.get("state")
+        answer: Any = redirect(f"{uri}?state={quote(state)}" if state else uri, 303)
+    else:
+        text = "You have signed out of the local Logto."
+        answer = current_app.make_response(render("message.html", title="Signed out", text=text))
+    answer.delete_cookie("_session")
+    return answer
+
+
+# Tokens
+
+
+@provider.post("/oidc/token")
+def token() -> Any:
+    """The token endpoint (RFC 6749 section 3.2)."""
+    application = authenticate_application()
+    grant_type = logto.grant_types.get(request.form.get("grant_type", ""))
+    if grant_type is None:
+        raise OidcError("unsupported_grant_type", "unsupported grant_type requested")
+    with logto.lock:
+        answer = jsonify(grant_type(application))
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def authenticate_application() -> Application:
+    """Return the calling application (RFC 6749 section 2.3.1, in either form).
+
+    Any secret will do but an empty one, and `wrong`, which is there to try the refusal.
+    """
+    basic = request.authorization
+    if basic is not None and basic.type == "basic":
+        app_id, secret = unquote_plus(basic.username or ""), basic.password
+    else:
+        app_id = request.form.get("client_id", "")
+        secret = request.form.get("client_secret")
+    application = logto.applications.get(app_id)
+    if application is None or not secret or secret == "wrong":
+        raise OidcError("invalid_client", "client authentication failed", 401)
+    return application
+
+
+def required(name: str) -> str:
+    value = request.form.get(name, "")
+    if not value:
+        raise OidcError("invalid_request", f"missing required parameter(s) '{name}'")
+    return value
+
+
+def exchange_code(application: Application) -> dict[str, Any]:
+    """grant_type=authorization_code (RFC 6749 section 4.1.3, RFC 7636 section 4.6)."""
+    code = logto.codes.get(required("code"))
+    redirect_uri = required("redirect_uri")
+    if code is None or not code.usable:
+        raise invalid_grant()
+    asked = code.grant.interaction
+    verifier = request.form.get("code_verifier", "")
+    digest = hashlib.sha256(verifier.encode()).digest()
+    challenge = urlsafe_b64encode(digest).decode().rstrip("=")
+    expected = (application, redirect_uri, challenge)
+    if (asked.application, asked.redirect_uri, asked.code_challenge) != expected:
+        raise invalid_grant()
+    if code.used_at is not None:
+        # Somebody else has the code: RFC 6749 section 4.1.2 asks to revoke its tokens.
+        code.grant.revoked = True
+        raise invalid_grant()
+    code.used_at = time.time()
+    answer = issue_tokens(code.grant, code.scopes)
+    if "offline_access" in code.scopes:
+        answer["refresh_token"] = logto.issue(
+            logto.refresh_tokens, code.grant, code.scopes, REFRESH_TOKEN_LIFETIME
+        )
+    return answer
+
+
+def refresh(application: Application) -> dict[str, Any]:
+    """grant_type=refresh_token (RFC 6749 section 6), with Logto's rules of rotation."""
+    value = required("refresh_token")
+    known = logto.refresh_tokens.get(value)
+    if known is None or not known.usable or known.grant.interaction.application is not application:
+        raise invalid_grant()
+    now = time.time()
+    if known.used_at is not None and now > known.used_at + ROTATION_GRACE:
+        # RFC 9700 section 4.14.2: one of two holders of this token is a thief.
+        known.grant.revoked = True
+        raise invalid_grant()
+    scopes = request.form.get("scope", "").split() or known.scopes
+    if set(scopes) - set(known.scopes):
+        raise OidcError("invalid_scope", "refresh token missing requested scopes")
+    answer = issue_tokens(known.grant, scopes)
+    if logto.rotate_refresh_tokens or now > known.issued_at + ROTATE_AFTER:
+        known.used_at = known.used_at or now
+        value = logto.issue(logto.refresh_tokens, known.grant, known.scopes, REFRESH_TOKEN_LIFETIME)
+    return {**answer, "refresh_token": value}
+
+
+GRANT_TYPES: dict[str, Callable[[Application], dict[str, Any]]] = {
+    "authorization_code": exchange_code,
+    "refresh_token": refresh,
+}
+
+
+def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
+    """Return a token response (RFC 6749 section 5.1): access token, ID token."""
+    lifetime = logto.access_token_lifetime
+    resource = request.form.get("resource")
+    organization = request.form.get("organization_id")
+    if resource or organization:
+        audience, granted = permissions(grant, scopes, resource, organization)
+        claims = {
+            "jti": random_id(21),
+            "sub": grant.user.id,
+            "client_id": grant.interaction.application.id,
+            "aud": audience,
+        }
+        if granted:
+            claims["scope"] = " ".join(granted)
+        if resource and organization:
+            claims["organization_id"] = organization
+        access_token = logto.sign(claims, lifetime, "at+jwt")  # RFC 9068
+    else:
+        granted = [scope for scope in scopes if scope in OIDC_SCOPES]
+        access_token = logto.issue(logto.access_tokens, grant, granted, lifetime)
+    answer = {
+        "access_token": access_token,
+        "expires_in": lifetime,
+        "scope": " ".join(granted),
+        "token_type": "Bearer",
+    }
+    if "openid" in scopes:
+        answer["id_token"] = id_token(grant, scopes)
+    return answer
+
+
+def permissions(
+    grant: Grant, scopes: list[str], resource: str | None, organization: str | None
+) -> tuple[str, list[str]]:
+    """Return the audience of a token and those scopes that the user's roles grant.
+
+    A resource is named as in RFC 8707, an organization as in Logto's RFC 0001.
+    """
+    if organization:
+        if organization not in grant.user.organizations:
+            raise OidcError("access_denied", "user is not a member of the organization", 403)
+        if ORGANIZATIONS_SCOPE not in scopes:
+            raise OidcError("insufficient_scope", "refresh token missing required scope", 403)
+    if resource:
+        if resource not in grant.interaction.resources:
+            raise invalid_target()
+        audience, known = resource, logto.resources.get(resource, ())
+    else:
+        audience = f"urn:logto:organization:{organization}"
+        known = logto.scopes
+    asked = [scope for scope in scopes if scope in known]
+    return audience, grant.user.allowed(asked, organization)
+
+
+CLAIMS = {
+    "profile": ("name", "preferred_username", "username", "picture", "updated_at", "created_at"),
+    "email": ("email", "email_verified"),
+    "phone": ("phone_number", "phone_number_verified"),
+    "roles": ("roles",),
+    ORGANIZATIONS_SCOPE: ("organizations",),
+}
+# These are in the userinfo answer only.
+USERINFO_CLAIMS = {"custom_data": ("custom_data",), "identities": ("identities",)}
+OIDC_SCOPES = {"openid", "offline_access", *CLAIMS, *USERINFO_CLAIMS}
+
+
+def user_claims(
+    user: User, scopes: Sequence[str], by_scope: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Return the claims of these scopes (OpenID Connect Core section 5.4).
+
+    What is not known of a user is null and not left out; times are milliseconds: both
+    as in Logto.
+    """
+    picture = f"{logto.endpoint}/avatars/{user.username}.svg"
+    values = {
+        "name": user.name,
+        "preferred_username": user.username,
+        "username": user.username,
+        "picture": picture if user.has_picture else None,
+        "updated_at": user.updated_at,
+        "created_at": user.created_at,
+        "email": user.email,
+        "email_verified": user.email is not None,
+        "phone_number": None,
+        "phone_number_verified": False,
+        "roles": [],
+        "organizations": list(user.organizations),
+        "custom_data": {},
+        "identities": {} if user.username else {"azuread": {"userId": f"simulated-{user.id}"}},
+    }
+    names = [name for scope, names in by_scope.items() if scope in scopes for name in names]
+    return {"sub": user.id, **{name: values[name] for name in names}}
+
+
+def id_token(grant: Grant, scopes: Sequence[str]) -> str:
+    """OpenID Connect Core section 2. Logto's has no `typ` in the header."""
+    claims = user_claims(grant.user, scopes, CLAIMS)
+    claims["aud"] = grant.interaction.application.id
+    if grant.interaction.nonce is not None:
+        claims["nonce"] = grant.interaction.nonce
+    if grant.interaction.application.backchannel_logout_session_required:
+        claims["sid"] = grant.session.sid
+    return logto.sign(claims, ID_TOKEN_LIFETIME, None)
+
+
+@provider.route("/oidc/me", methods=["GET", "POST"])
+def userinfo() -> dict[str, Any]:
+    """OpenID Connect Core section 5.3."""
+    bearer = request.authorization
+    if bearer is None or bearer.type != "bearer":
+        raise OidcError("invalid_request", "no access token provided")
+    known = logto.access_tokens.get(bearer.token or "")
+    if known is None or not known.usable:
+        raise OidcError("invalid_token", "invalid token provided", 401)
+    return user_claims(known.grant.user, known.scopes, {**CLAIMS, **USERINFO_CLAIMS})
+
+
+# The stand-in's own pages
+
+
+@provider.get("/")
+def home() -> str:
+    """Who is signed in, and the two things an administrator does about it."""
+    return render("home.html", logto=logto, title="Local Logto")
+
+
+@provider.post("/")
+def administer() -> Any:
+    """End a session, or suspend a person or lift that."""
+    form = request.form
+    if form.get("key") in logto.sessions:
+        logto.end_session(form["key"])
+    elif form.get("suspend") in logto.users:
+        logto.suspend(form["suspend"])
+    elif form.get("lift") in logto.users:
+        logto.users[form["lift"]].suspended = False
+    return redirect("/", 303)
+
+
+@provider.get("/avatars/<username>.svg")
+def avatar(username: str) -> Any:
+    user = logto.users.get(username)
+    if user is None:
+        return "", 404
+    hue = int(hashlib.sha256(user.id.encode()).hexdigest()[:4], 16) % 360
+    answer = current_app.make_response(
+        render("avatar.html", initial=(user.name or "?")[0], hue=hue)
+    )
+    answer.mimetype = "image/svg+xml"
+    return answer
