@@ -1,0 +1,73 @@
+"""What the app says about its environment."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app import config
+from app.config import Config, ConfigError
+
+GOOD = {
+    "LOGTO_ENDPOINT": "https://example.logto.app/",
+    "LOGTO_APP_ID": "my-app",
+    "LOGTO_APP_SECRET": "my-secret",
+    "LOGTO_CALLBACK_URL": "https://books.example/callback",
+    {% if cookiecutter.api_resource %}
+    "LOGTO_API_RESOURCE": "https://api.books.example",
+    {% endif %}
+}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of this machine, and no `.env`."""
+    for name in list(os.environ):
+        if name.startswith(("API_", "LOGTO_", "SESSION_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(config, "PROJECT_DIR", tmp_path)
+
+
+def test_a_complete_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    settings = Config.from_env()
+    assert settings.POST_SIGN_OUT_URI == "https://books.example/"
+    assert settings.SESSION_LIFETIME_HOURS == 12
+
+
+def test_a_real_variable_wins_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / ".env").write_text("LOGTO_APP_ID=from-file\nSESSION_LIFETIME_HOURS=3\n")
+    # Reading the file sets the variable; after the test it has to be gone again.
+    monkeypatch.setenv("SESSION_LIFETIME_HOURS", "1")
+    monkeypatch.delenv("SESSION_LIFETIME_HOURS")
+    settings = Config.from_env()
+    assert settings.LOGTO_APP_ID == "my-app"
+    assert settings.SESSION_LIFETIME_HOURS == 3
+
+
+def test_all_problems_are_reported_at_once_and_no_secret_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOGTO_ENDPOINT", "http://logto.example/path")
+    monkeypatch.setenv("LOGTO_APP_SECRET", "hush-hush")
+    monkeypatch.setenv("LOGTO_CALLBACK_URL", "https://books.example/profile")
+    monkeypatch.setenv("SESSION_URL", "mysql://root:password@db")
+    monkeypatch.setenv("SESSION_LIFETIME_HOURS", "soon")
+    with pytest.raises(ConfigError) as caught:
+        Config.from_env()
+    message = caught.value.format_message()
+    for name in (
+        "LOGTO_ENDPOINT",
+        "LOGTO_APP_ID",
+        "LOGTO_CALLBACK_URL",
+        "SESSION_URL",
+        "SESSION_LIFETIME_HOURS",
+    ):
+        assert name in message
+    assert "hush-hush" not in message
+    assert "password" not in message
