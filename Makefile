@@ -1,0 +1,98 @@
+# Everything sets itself up: `make` lists what there is.
+
+VENV := .venv
+BIN := $(VENV)/bin
+TEMPLATE := {{cookiecutter.project_slug}}
+
+# The first Python on the path that is new enough.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+FRAMEWORK ?= flask
+PORT ?= 3000
+LOGTO_PORT ?= 3001
+DEMO := build/demo/$(FRAMEWORK)
+
+.DEFAULT_GOAL := help
+.PHONY: help bench demo test test-backstage workshop pictures check clean python programs
+
+help:  ## what can be made
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.baking  ## bake the default answers and run them: FRAMEWORK=quart PORT=3000 LOGTO_PORT=3001
+	@rm -rf $(DEMO)/bookstore && mkdir -p $(DEMO)
+	@$(BIN)/cookiecutter . --no-input --output-dir $(DEMO) framework=$(FRAMEWORK) \
+		callback_url=http://localhost:$(PORT)/callback \
+		logto_endpoint=http://localhost:$(LOGTO_PORT) >$(DEMO)/bake.log || { cat $(DEMO)/bake.log; exit 1; }
+	@cmp -s $(DEMO)/bookstore/pyproject.toml $(DEMO)/installed.toml || { \
+		echo "Installing the packages of the demo, once ..." && cd $(DEMO) && \
+		if command -v uv >/dev/null; then \
+			uv venv -q --clear --python $(abspath $(BIN))/python venv && cd bookstore && \
+			VIRTUAL_ENV=../venv uv pip install -qq -e . --group dev; \
+		else \
+			$(abspath $(BIN))/python -m venv --clear venv && cd bookstore && \
+			../venv/bin/python -m pip install -qq --upgrade pip && \
+			../venv/bin/python -m pip install -qq -e . --group dev; \
+		fi && cp pyproject.toml ../installed.toml; }
+	@echo "The project is in $(DEMO)/bookstore; the next 'make demo' bakes it anew."
+	@cd $(DEMO)/bookstore && exec ../venv/bin/python -m dev --port $(PORT) --logto-port $(LOGTO_PORT)
+
+test: programs $(VENV)/.testing tests/node/node_modules/.ready tests/backstage/node_modules/.ready  ## all tests, or some: ARGS="-k name"
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-backstage: $(VENV)/.testing tests/backstage/engine/node_modules/.ready  ## template.yaml in Backstage's own engine, which is large
+	@$(BIN)/python -m pytest tests/backstage/with_the_engine.py $(ARGS)
+
+workshop: $(VENV)/.testing  ## all that a workshop without a network needs, in build/workshop
+	@$(BIN)/python tools/workshop_kit.py $(ARGS)
+
+bench: python $(VENV)/.testing  ## the benchmarks, a quarter of an hour, or some: ARGS="home growth"
+	@.ci/system-packages $(PYTHON) redis wrk
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
+
+pictures: programs $(VENV)/.testing tests/node/node_modules/.ready  ## docs/images, as a browser shows the pages now
+	@$(BIN)/python -m pytest -n0 tests/test_browser.py -k "flask and every_page"
+	@mkdir -p docs/images && for page in home signed-in profile; do for scheme in light dark; do \
+		cp build/screenshots/flask-$$page-$$scheme-wide.png docs/images/$$page-$$scheme.png; done; done
+
+check: $(VENV)/.testing  ## lint, format and types of the template's own Python
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { $(BIN)/ruff format --diff --quiet; exit 1; }
+	@$(BIN)/mypy --no-error-summary $(wildcard hooks tests tools benchmarks)
+
+clean:  ## remove all that make has made
+	rm -rf $(VENV) build tests/node/node_modules tests/backstage/node_modules \
+		tests/backstage/engine/node_modules .pytest_cache .ruff_cache
+
+python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found."; exit 1; }
+	@.ci/system-packages $(PYTHON) venv
+
+# Before the others, so that all is installed at once.
+programs:
+	@test -z "$(PYTHON)" || .ci/system-packages $(PYTHON) venv browser redis
+
+$(VENV)/.baking: pyproject.toml | python
+	@echo "Setting up $(VENV), once ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install -qq --group bake
+	@touch $@
+
+$(VENV)/.testing: $(VENV)/.baking cookiecutter.json $(TEMPLATE)/pyproject.toml tests/requirements.py
+	@$(BIN)/python tests/requirements.py >$(VENV)/requirements.txt
+	@$(BIN)/python -m pip install -qq --group test -r $(VENV)/requirements.txt
+	@touch $@
+
+tests/node/node_modules/.ready tests/backstage/node_modules/.ready: \
+		tests/%/node_modules/.ready: tests/%/package-lock.json | $(VENV)/.testing
+	@cd tests/$* && PATH="$(abspath $(BIN)):$$PATH" npm ci --silent
+	@touch $@
+
+# No package but node runs a script of its own: that one fetches Node.js for this machine.
+tests/backstage/engine/node_modules/.ready: tests/backstage/engine/package.json | $(VENV)/.testing
+	@echo "Installing Backstage's engine, once: it takes 420 MB ..."
+	@cd $(<D) && PATH="$(abspath $(BIN)):$$PATH" && npm install --silent && \
+		npm rebuild node --ignore-scripts=false --silent
+	@touch $@

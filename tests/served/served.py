@@ -1,0 +1,98 @@
+"""The baked app as granian serves it in these tests.
+
+It writes everything to its log, has a few pages more, and waits for Logto for as long as
+TEST_TIME_LIMIT and TEST_PAUSE say, in seconds.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import app
+from app.auth import client, current_user, guards, keys, logto, sign_in_required
+from app.sessions import session
+
+FRAMEWORK: Any = __import__(os.environ["TEST_FRAMEWORK"])
+request = FRAMEWORK.request
+
+
+def create_app() -> Any:
+    client.TIME_LIMIT = keys.TIME_LIMIT = float(os.environ.get("TEST_TIME_LIMIT", 10))
+    client.PAUSE = float(os.environ.get("TEST_PAUSE", 30))
+    created: Any = app.create_app()
+    logging.basicConfig()
+    logging.getLogger().setLevel(logging.DEBUG)
+    created.add_url_rule("/test/guarded", view_func=guarded)
+    created.add_url_rule("/test/note", view_func=note)
+    created.add_url_rule("/test/redirect", view_func=redirect)
+    created.add_url_rule("/test/failure", view_func=failure)
+    created.add_url_rule("/test/neighbour", view_func=neighbour)
+    created.add_url_rule("/test/stalls", view_func=stalls)
+    created.add_url_rule("/test/form", view_func=form, methods=["POST"])
+    return created
+
+
+@sign_in_required
+async def guarded() -> str:
+    """Who is signed in, with what this page has noted about them."""
+    return f"{current_user.sub} {session.get('notes', {})}"
+
+
+@sign_in_required
+async def form() -> str:
+    return "sent"
+
+
+async def note() -> str:
+    """Write into the session, slowly, and see to its access token after that."""
+    name = request.args["name"]
+    session[name] = request.args.get("value", "")
+    await asyncio.sleep(float(request.args.get("seconds", 0)))
+    if "refresh" in request.args:
+        await logto.access_token()
+    return str({name: value for name, value in session.items() if name.startswith("n")})
+
+
+async def redirect() -> Any:
+    return FRAMEWORK.redirect(guards.local_path(request.args["to"]))
+
+
+@sign_in_required
+async def neighbour() -> str:
+    """Call an API that Logto does not know."""
+    return await logto.access_token("https://unknown.example/")
+
+
+async def failure() -> str:
+    raise RuntimeError("a fault of the app's own")
+
+
+_stalls: list[float] = []
+_watching: list[asyncio.Task[None]] = []
+
+
+async def stalls() -> list[float]:
+    """How late the event loop was at each of its turns since this was last asked, in seconds."""
+    if not _watching:
+        _watching.append(asyncio.create_task(watch()))
+    seen = _stalls.copy()
+    _stalls.clear()
+    return seen
+
+
+async def watch() -> None:
+    while True:
+        start, queued = time.monotonic(), queued_for_a_core()
+        await asyncio.sleep(0.005)
+        late = time.monotonic() - start - 0.005
+        # What other programs on a busy machine took from it is not the app's fault.
+        _stalls.append(late - (queued_for_a_core() - queued))
+
+
+def queued_for_a_core() -> float:
+    """Seconds in which this thread could have run, and another had the core."""
+    statistics = Path("/proc/thread-self/schedstat")
+    return int(statistics.read_text().split()[1]) / 1e9 if statistics.exists() else 0.0

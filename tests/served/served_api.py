@@ -1,0 +1,37 @@
+"""The baked app with an API, and views of its own behind access tokens.
+
+Between two fetches of Logto's keys it waits TEST_KEY_INTERVAL seconds, where that is set.
+"""
+
+import os
+from typing import Any
+
+import served
+from app.auth import access_token_required, current_token, keys
+
+
+def create_app() -> Any:
+    created = served.create_app()
+    if interval := os.environ.get("TEST_KEY_INTERVAL"):
+        # The default of its last parameter, min_interval.
+        keys.KeySet.ensure.__defaults__ = (float(interval),)
+    for name, guard in {
+        "token": access_token_required(),
+        "organization": access_token_required(organization=True),
+        "both": access_token_required("read:books", "write:books"),
+    }.items():
+        created.add_url_rule(f"/api/test/{name}", f"api_{name}", guard(what_is_known))
+    created.add_url_rule("/api/test/failure", "api_failure", served.failure)
+    return created
+
+
+async def what_is_known() -> dict[str, Any]:
+    return {
+        "true": bool(current_token),
+        "subject": current_token.subject,
+        "user_id": current_token.user_id,
+        "client_id": current_token.client_id,
+        "scopes": sorted(current_token.scopes),
+        "organization": current_token.organization,
+        "claims": dict(current_token.claims),
+    }

@@ -1,0 +1,464 @@
+"""A baked app that runs as in production, and a Logto beside it that can misbehave.
+
+Everything is real: granian's processes, HTTP, SQLite files and Redis servers.
+"""
+
+import json
+import re
+import shutil
+import sys
+import threading
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import pytest
+from conftest import Bake, BakedProject, missing
+from jwt import PyJWS
+from processes import Process, free_port, running
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.test import run_wsgi_app
+
+SERVED = Path(__file__).parent / "served"
+FRAMEWORKS = ("flask", "quart")
+TIME_LIMIT = 2.0
+"""Seconds that the apps of these tests wait for Logto."""
+PAUSE = 0.8
+MARKER = "outside<b>text</b>"
+"""What must never be seen on a page as it came."""
+
+WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
+Fault = Callable[..., Iterable[bytes]]
+
+
+def both_frameworks(function: Any) -> Any:
+    """Run a test with `framework`, each framework's tests in one worker, which share their apps."""
+    return pytest.mark.parametrize(
+        "framework",
+        [pytest.param(name, marks=pytest.mark.xdist_group(f"{name} sites")) for name in FRAMEWORKS],
+    )(function)
+
+
+def both_stores(function: Any) -> Any:
+    """Run a test on SQLite and on Redis."""
+    return pytest.mark.parametrize("store", ["sqlite", "redis"])(function)
+
+
+# What a provider can do wrong
+
+
+def silent(
+    app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event
+) -> Iterable[bytes]:
+    """No answer until the fault is over."""
+    over.wait()
+    return app(environ, start)
+
+
+def cut_off(
+    app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event
+) -> Iterable[bytes]:
+    """The connection ends without an answer."""
+    raise ConnectionAbortedError
+
+
+def slow(seconds: float) -> Fault:
+    """The right answer, late."""
+
+    def fault(app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event) -> Any:
+        time.sleep(seconds)
+        return app(environ, start)
+
+    return fault
+
+
+def answer(status: str, body: str | bytes, mimetype: str = "application/json") -> Fault:
+    """Always this answer."""
+
+    def fault(app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event) -> Any:
+        content = body.encode() if isinstance(body, str) else body
+        start(status, [("Content-Type", mimetype), ("Content-Length", str(len(content)))])
+        return [content]
+
+    return fault
+
+
+def oidc_error(error: str, status: str = "400 Bad Request") -> Fault:
+    """An error as RFC 6749 section 5.2 has it, with a text that is not nice."""
+    return answer(
+        status, json.dumps({"error": error, "error_description": f"{MARKER}\r\n\x1b[31m"})
+    )
+
+
+def changed(change: Callable[[Any], Any]) -> Fault:
+    """The right answer with something changed in its JSON."""
+
+    def fault(app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event) -> Any:
+        right, _, _ = run_wsgi_app(app, environ, buffered=True)
+        content = json.dumps(change(json.loads(b"".join(right))))
+        return answer("200 OK", content)(app, environ, start, over)
+
+    return fault
+
+
+UNAVAILABLE: dict[str, Fault] = {
+    "silent": silent,
+    "cut off": cut_off,
+    "502 HTML": answer("502 Bad Gateway", f"<h1>{MARKER}</h1>", "text/html"),
+    "200 HTML": answer("200 OK", f"<h1>{MARKER}</h1>", "text/html"),
+    "500 JSON": answer("500 Server Error", json.dumps({"message": MARKER})),
+    "broken JSON": answer("200 OK", f'{{"access_token": "{MARKER}'),
+    "not UTF-8": answer("200 OK", b'{"\xff\xfe": 1}'),
+    "a list": answer("200 OK", json.dumps([MARKER])),
+    "null": answer("200 OK", "null"),
+    "an empty object": answer("200 OK", "{}"),
+    "deep JSON": answer("200 OK", "[" * 100_000),
+    "nothing": answer("200 OK", ""),
+}
+"""What is not Logto's answer at any of its endpoints."""
+
+
+class Handler(WSGIRequestHandler):
+    def log(self, *_: Any) -> None:
+        pass
+
+
+class FaultyLogto:
+    """The local Logto of a bake on a server of its own, which can go away and lie."""
+
+    def __init__(self, project: BakedProject, redirect_uri: str) -> None:
+        home = redirect_uri.removesuffix("callback")
+        sys.path.insert(0, str(project.path))
+        try:
+            from dev.local_logto import LocalLogto  # type: ignore[import-not-found]
+        finally:
+            sys.path.remove(str(project.path))
+        self.local: Any = LocalLogto(
+            app_id="test-app",
+            redirect_uris=[redirect_uri],
+            post_logout_redirect_uris=[home],
+            backchannel_logout_uri=f"{home}backchannel-logout",
+        )
+        self.local.stop()
+        self.endpoint: str = self.local.endpoint
+        self.issuer: str = self.local.issuer
+        self._faults: dict[str, Callable[..., Iterable[bytes]]] = {}
+        self._paths: list[str] = []
+
+    def start(self) -> None:
+        self._server = make_server(
+            "127.0.0.1", self.local.port, self._wsgi, threaded=True, request_handler=Handler
+        )
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody listens on its port."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @property
+    def misbehaves(self) -> bool:
+        """Whether there is a fault now."""
+        return bool(self._faults)
+
+    @contextmanager
+    def fault(self, path: str, fault: Fault) -> Iterator[None]:
+        """Misbehave at this path."""
+        over = threading.Event()
+        self._faults[path] = partial(fault, over=over)
+        try:
+            yield
+        finally:
+            del self._faults[path]
+            over.set()
+
+    def _wsgi(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        self._paths.append(environ["PATH_INFO"])
+        app: WSGI = self.local.app.wsgi_app
+        fault = self._faults.get(environ["PATH_INFO"])
+        if fault is None:
+            return app(environ, start)
+        return fault(app, environ, start)
+
+    def calls(self, path: str) -> int:
+        """How often this path was asked for so far."""
+        return self._paths.count(path)
+
+    @contextmanager
+    def expired_tokens(self) -> Iterator[None]:
+        """Who signs in meanwhile gets an access token that is over already."""
+        self.local.access_token_lifetime = 0
+        try:
+            yield
+        finally:
+            self.local.access_token_lifetime = 3600
+
+    @contextmanager
+    def rotating(self) -> Iterator[None]:
+        """A refresh token works once; a second use revokes the whole grant."""
+        oidc: Any = sys.modules["dev.oidc"]
+        grace = oidc.ROTATION_GRACE
+        self.local.rotate_refresh_tokens = True
+        oidc.ROTATION_GRACE = -1
+        try:
+            yield
+        finally:
+            self.local.rotate_refresh_tokens = False
+            oidc.ROTATION_GRACE = grace
+
+    def new_key(self) -> None:
+        """Sign with another key from now on."""
+        self.local.key = type(self.local.key).generate_key(
+            "P-384", {"use": "sig", "alg": "ES384"}, auto_kid=True
+        )
+
+    def logout_token(
+        self, header: dict[str, Any] | None = None, key: Any = None, **claims: Any
+    ) -> str:
+        """A logout token (Back-Channel Logout 1.0, 2.4); claims that are None are left out."""
+        now = int(time.time())
+        payload = {
+            "iss": self.issuer,
+            "sub": "k3v9x0q2m7ae",
+            "aud": "test-app",
+            "iat": now,
+            "exp": now + 120,
+            "jti": f"jti-{time.monotonic_ns()}",
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        } | claims
+        return self.signed(
+            {"typ": "logout+jwt"} | (header or {}),
+            {name: value for name, value in payload.items() if value is not None},
+            key,
+        )
+
+    def signed(self, header: dict[str, Any], claims: Any, key: Any = None) -> str:
+        """A JWT under this header; `alg` and `kid` are the Logto's own unless it names others."""
+        header = {"alg": "ES384", "kid": self.local.key.kid} | header
+        payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
+        if header["alg"] == "none":
+            parts = (json.dumps(header).encode(), payload)
+            return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in parts) + "."
+        private_key = (key or self.local.key).private_key
+        return PyJWS().encode(payload, private_key, header["alg"], {"typ": "", **header})
+
+
+@dataclass
+class Browser:
+    """Somebody's browser, with cookies and without a mind of its own."""
+
+    site: "Site"
+    http: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.http = httpx.Client(
+            base_url=self.site.url,
+            timeout=30,
+            verify=False,
+            event_hooks={"response": [self._remember_cookies]},
+        )
+
+    def _remember_cookies(self, response: httpx.Response) -> None:
+        for header in response.headers.get_list("Set-Cookie"):
+            value = header.partition("=")[2].partition(";")[0]
+            if value:
+                self.site.secrets.add(value)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.http.get(path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.http.post(path, **options)
+
+    def start(self, path: str = "/sign-in") -> str:
+        """Begin a sign-in; gives the address of Logto's page."""
+        response = self.get(path)
+        assert response.status_code == 302, response.text
+        return response.headers["Location"]
+
+    def answer(self, address: str, **choice: str) -> str:
+        """Choose on Logto's page, as `user="alice"` at first; gives the path of the callback."""
+        with httpx.Client(follow_redirects=True, verify=False) as http:
+            page = http.get(address).url
+            form = {"interaction": page.params["interaction"], **(choice or {"user": "alice"})}
+            callback = http.post(page.join("/sign-in"), data=form, follow_redirects=False)
+        return callback.headers["Location"].removeprefix(
+            self.site.callback.removesuffix("/callback")
+        )
+
+    def sign_in(self, start: str = "/sign-in", **choice: str) -> httpx.Response:
+        """All of it; gives the app's answer to the callback."""
+        return self.get(self.answer(self.start(start), **choice))
+
+    @property
+    def is_signed_in(self) -> bool:
+        response = self.get("/")
+        assert response.status_code == 200, response.text
+        return "Hello," in response.text
+
+    @property
+    def session_cookie(self) -> str | None:
+        return self.http.cookies.get("bookstore-session")
+
+
+@dataclass
+class Site:
+    """A baked app in two processes, which share a session store."""
+
+    project: BakedProject
+    framework: str
+    logto: FaultyLogto
+    urls: list[str]
+    variables: dict[str, str]
+    processes: list[Process] = field(default_factory=list)
+    secrets: set[str] = field(default_factory=lambda: {"the-app-secret"})
+
+    @property
+    def url(self) -> str:
+        return self.urls[0]
+
+    @property
+    def callback(self) -> str:
+        return self.variables["LOGTO_CALLBACK_URL"]
+
+    @property
+    def log(self) -> str:
+        return "".join(process.output for process in self.processes)
+
+    def browser(self) -> Browser:
+        return Browser(self)
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of its sessions."""
+        return Path(self.variables["SESSION_URL"].removeprefix("sqlite:///"))
+
+    @contextmanager
+    def log_lines(self) -> Iterator[list[str]]:
+        """The lines that the app writes within the block, once it is over."""
+        lines: list[str] = []
+        before = [len(process.output) for process in self.processes]
+        yield lines
+        time.sleep(0.05)
+        for process, start in zip(self.processes, before, strict=True):
+            lines += process.output[start:].split("\n")
+
+
+@contextmanager
+def serving(
+    project: BakedProject,
+    framework: str,
+    session_url: str,
+    processes: int = 1,
+    https: bool = False,
+    **variables: str,
+) -> Iterator[Site]:
+    """Start the app on granian, and its Logto."""
+    ports = [free_port() for _ in range(processes)]
+    origin = "https://books.example" if https else f"http://localhost:{ports[0]}"
+    logto = FaultyLogto(project, f"{origin}/callback")
+    environment = {
+        "LOGTO_ENDPOINT": logto.endpoint,
+        "LOGTO_APP_ID": "test-app",
+        "LOGTO_APP_SECRET": "the-app-secret",
+        "LOGTO_CALLBACK_URL": f"{origin}/callback",
+        "SESSION_URL": session_url,
+        "PYTHONPATH": str(SERVED),
+        "TEST_FRAMEWORK": framework,
+        "TEST_TIME_LIMIT": str(TIME_LIMIT),
+        "TEST_PAUSE": str(PAUSE),
+    } | variables
+    urls = [f"http://localhost:{port}" for port in ports]
+    site = Site(project, framework, logto, urls, environment)
+    logto.start()
+    with ExitStack() as stack:
+        stack.callback(logto.stop)
+        site.processes += [stack.enter_context(process(site, port)) for port in ports]
+        for url, started in zip(urls, site.processes, strict=True):
+            started.wait_for(f"{url}/healthz")
+        yield site
+        in_log = {secret for secret in site.secrets | set(logto.local.issued) if secret in site.log}
+        assert not in_log, "the log gives secrets away"
+
+
+def process(site: Site, port: int) -> Any:
+    interface = {
+        "flask": ["--interface", "wsgi", "--blocking-threads", "4"],
+        "quart": ["--interface", "asgi"],
+    }[site.framework]
+    command = ["granian", *interface, "--factory", "--port", str(port), "--no-ws"]
+    app = site.variables.get("TEST_APP", "served:create_app")
+    return site.project.start(*command, app, **site.variables)
+
+
+@contextmanager
+def redis_server(folder: Path, *options: str) -> Iterator[tuple[int, Process]]:
+    """A Redis of its own; gives its port."""
+    program = shutil.which("redis-server")
+    if not program:
+        missing("redis-server")
+    assert program
+    port = free_port()
+    command = [program, "--port", str(port), "--save", "", "--appendonly", "no", *options]
+    with running(command, folder, {}) as server:
+        server.wait_for_text("Ready to accept connections")
+        yield port, server
+
+
+@pytest.fixture(scope="session")
+def sites(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
+    """Give the site of a framework and a kind of store, started when it is first asked for."""
+    started: dict[tuple[str, str], Site] = {}
+    with ExitStack() as stack:
+
+        def site_of(framework: str, store: str = "sqlite") -> Site:
+            if (framework, store) not in started:
+                folder = tmp_path_factory.mktemp(store)
+                url = f"sqlite:///{folder}/sessions.sqlite3"
+                if store == "redis":
+                    port, _ = stack.enter_context(redis_server(folder))
+                    url = f"redis://localhost:{port}/0"
+                site = serving(bake(framework=framework), framework, url, processes=2)
+                started[framework, store] = stack.enter_context(site)
+                assert started[framework, store].browser().get("/readyz").status_code == 200
+            return started[framework, store]
+
+        yield site_of
+
+
+def query(address: str) -> dict[str, str]:
+    """The parameters of an address."""
+    return dict(parse_qsl(urlsplit(address).query))
+
+
+def assert_says(
+    response: httpx.Response, status: int, title: str, retry: str | None = None
+) -> None:
+    """Assert that this is the app's own page of that title, with a way on and no outside text."""
+    assert response.status_code == status, response.text
+    assert f"<h1>{title}</h1>" in response.text
+    assert MARKER not in response.text
+    assert "outside" not in response.text
+    assert "Traceback" not in response.text
+    assert "Location" not in response.headers
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+    assert ("Retry-After" in response.headers) == (status == 503)
+    if retry:
+        links = re.findall(r'href="([^"]+)">Try again<', response.text)
+        assert links == [retry]

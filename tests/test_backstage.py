@@ -1,0 +1,489 @@
+"""The template in Backstage: the same questions, the same rules, and the same bytes come out."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+import yaml
+from answers import ROOT, SETTINGS, TEMPLATE, Answers, every_combination, everything, identifier
+from conftest import Bake, BakedProject, environment, missing
+from cookiecutter.main import cookiecutter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jinja2 import Environment, Undefined
+from rendered_hooks import answered, imported
+from test_hooks import ACCEPTED, REJECTED
+
+# One worker bakes them all, once, beside the one that bakes for test_bakes.
+pytestmark = pytest.mark.xdist_group("backstage")
+
+ENTITY: dict[str, Any] = yaml.safe_load((ROOT / "template.yaml").read_text("utf-8"))
+PAGES: list[dict[str, Any]] = ENTITY["spec"]["parameters"]
+FIELDS: dict[str, Any] = {name: f for page in PAGES for name, f in page["properties"].items()}
+REQUIRED = {name for page in PAGES for name in page["required"]}
+BAKE, PUBLISH, REGISTER = ENTITY["spec"]["steps"]
+
+QUESTIONS = [name for name in SETTINGS if not name.startswith("_")]
+CHECK = imported("pre_gen_project", answered())
+VALIDATORS = ROOT / "tests/backstage"
+
+# Answers that differ from the defaults wherever a person can type.
+TYPED: list[Answers] = [
+    {
+        "project_name": "Ada's # 📚: «книги» & <maps>",
+        "logto_endpoint": "https://bookstore.logto.app/",
+        "callback_url": "https://bookstore.example/auth/callback",
+        "azure_tenant_id": "contoso.onmicrosoft.com",
+        "api_resource": "https://api.bookstore.example",
+        "catalog_owner": "user:default/ada.b",
+    },
+    {
+        "project_name": "3D shop",
+        "project_slug": "null",
+        "logto_app_id": "123",
+        "logto_endpoint": "https://[::1]:8443",
+        "callback_url": "https://bookstore.example:8443/callback",
+        "api_resource": "urn:books:api",
+        "catalog_owner": "true",
+    },
+    {
+        "project_name": "Flask",
+        "project_slug": "a" * 63,
+        "logto_endpoint": f"https://{'a' * 56}.{'b' * 60}.example",
+        "catalog_owner": "web",
+    },
+]
+CASES = [*every_combination(), *TYPED]
+
+
+def test_what_is_typed_here_keeps_the_rules() -> None:
+    assert [CHECK.rejected(answered(**answers)) for answers in TYPED] == [[], [], []]
+
+
+# --- the form --------------------------------------------------------------------------------
+
+
+def is_derived(default: Any) -> bool:
+    """Whether a default follows from other answers."""
+    return isinstance(default, str) and "{{" in default
+
+
+def test_the_form_asks_every_question_once_and_for_the_repository() -> None:
+    assert len(PAGES) == 3
+    assert sorted(FIELDS) == sorted([*QUESTIONS, "repo_url"])
+    assert len(FIELDS) == sum(len(page["properties"]) for page in PAGES)
+    assert {name for name, field in FIELDS.items() if field["title"] in ("", None)} == set()
+
+
+def test_the_form_asks_for_no_secret() -> None:
+    for name, field in FIELDS.items():
+        assert field.get("ui:field") in (None, "OwnerPicker", "RepoUrlPicker")
+        assert not re.search("secret|password|token$", name)
+    assert "secrets." not in json.dumps(ENTITY["spec"])
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_field_is_labelled_like_its_question(question: str) -> None:
+    prompt, field = SETTINGS["__prompts__"][question], FIELDS[question]
+    labels = dict(prompt) if isinstance(prompt, dict) else {"__prompt__": prompt}
+    title, *hints = labels.pop("__prompt__").strip().splitlines()
+    assert field["title"] == title
+    assert field.get("description", "").startswith("".join(hints).strip())
+    assert field.get("enumNames", []) == list(labels.values())
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_field_has_the_default_of_its_question(question: str) -> None:
+    default, field = SETTINGS[question], FIELDS[question]
+    if isinstance(default, list):
+        assert (field["enum"], field["default"]) == (default, default[0])
+    elif is_derived(default):
+        # A form cannot compute: Cookiecutter does, from a field that was left empty.
+        assert "default" not in field
+        assert "Left empty" in field["description"]
+    else:
+        assert field.get("default", "") == default
+    # The backend knows no defaults, so what has one must be sent, or fall back in the values.
+    assert (question in REQUIRED) is (default != "" and not is_derived(default))
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_field_has_the_rule_of_its_question_and_its_words(question: str) -> None:
+    rule, field = CHECK.RULES[question], FIELDS[question]
+    if rule.pattern is None:
+        assert field["type"] == "boolean"
+    elif isinstance(SETTINGS[question], list):
+        assert field["type"] == "string"
+    else:
+        assert field["pattern"] == f"^(?:{rule.pattern})$"
+        message = f"Accepted: {rule.accepted}. Example: {rule.example}"
+        assert field["errorMessage"]["pattern"] == message
+
+
+class Validators:
+    """Backstage's own validators, which run in one Node.js process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def ask(self, **question: Any) -> Any:
+        """What validators.mjs answers to a question."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the validators have ended"
+        return json.loads(answer)
+
+
+@pytest.fixture(scope="module")
+def validators() -> Iterator[Validators]:
+    node = shutil.which("node", path=environment()["PATH"])
+    if not node or not (VALIDATORS / "node_modules/@backstage").exists():
+        missing("node")
+    command = [str(node), "validators.mjs"]
+    with subprocess.Popen(
+        command,
+        cwd=VALIDATORS,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        yield Validators(process)
+        process.kill()
+
+
+def compare(validators: Validators, question: str, values: list[Any]) -> list[bool]:
+    """Hold what the terminal, the form and the backend say of some answers against each other."""
+    # The pages are objects, and a rule may matter only once its field is in one.
+    schema = {"type": "object", "properties": {question: FIELDS[question]}}
+    wrapped = [{question: value} for value in values]
+    judgements = validators.ask(schema=schema, values=wrapped)
+    said = [CHECK.accepts(CHECK.RULES[question], value) for value in values]
+    for value, accepted, judgement in zip(values, said, judgements, strict=True):
+        assert (judgement["form"] == []) is accepted, (value, judgement)
+        assert (judgement["backend"] == []) is accepted, (value, judgement)
+    return said
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_form_and_the_terminal_accept_the_same_answers(
+    validators: Validators, question: str
+) -> None:
+    assert all(compare(validators, question, ACCEPTED[question]))
+    rejected = compare(validators, question, REJECTED[question])
+    # Two fields that must differ from each other are beyond JSON Schema: docs/backstage.md.
+    beyond = [answer for answer, said in zip(REJECTED[question], rejected, strict=True) if said]
+    assert beyond == (["http://localhost:3001/callback"] if question == "callback_url" else [])
+
+
+CHARACTERS = st.one_of(
+    st.sampled_from("/:.?#[]@{}%\"'\\ -_aZ09\n\r"), st.characters(exclude_categories=["Cs"])
+)
+SLIPS = st.tuples(st.integers(0, 80), st.integers(0, 2), st.text(CHARACTERS, max_size=2))
+
+
+def slipped(answer: str, slips: list[tuple[int, int, str]]) -> str:
+    """An answer after a finger has slipped: where, over how many characters, to which others."""
+    for place, width, instead in slips:
+        place %= len(answer) + 1
+        answer = answer[:place] + instead + answer[place + width :]
+    return answer
+
+
+def texts(question: str) -> list[str]:
+    """The good and bad answers to a question that are texts of whole characters."""
+    known = [*ACCEPTED[question], *REJECTED[question], *CHECK.RULES[question].pattern.split("|")]
+    return [answer for answer in known if isinstance(answer, str) and "\ud800" not in answer]
+
+
+@pytest.mark.parametrize("question", [name for name in QUESTIONS if "pattern" in FIELDS[name]])
+def test_the_form_and_the_terminal_agree_on_answers_that_nobody_thought_of(
+    validators: Validators, question: str
+) -> None:
+    said: set[bool] = set()
+    answers = st.builds(
+        slipped, st.sampled_from(texts(question)), st.lists(SLIPS, min_size=1, max_size=3)
+    )
+
+    @settings(max_examples=20, deadline=None)
+    @given(st.lists(answers, min_size=10, max_size=30))
+    def agree(values: list[str]) -> None:
+        said.update(compare(validators, question, values))
+
+    agree()
+    assert said == {True, False}
+
+
+def test_every_page_asks_for_what_has_a_default_and_takes_what_the_form_sends(
+    validators: Validators,
+) -> None:
+    for page in PAGES:
+        sent = [parameters(TYPED[0]), parameters({})]
+        for judgement in validators.ask(schema=page, values=sent):
+            assert judgement == {"form": [], "backend": []}
+        [empty] = validators.ask(schema=page, values=[{}])
+        assert len(empty["form"]) == len(empty["backend"]) == len(page["required"])
+
+
+@pytest.mark.parametrize("question", ["callback_url", "project_name"])
+def test_a_person_reads_words_and_not_a_pattern(validators: Validators, question: str) -> None:
+    schema = {"type": "object", "properties": {question: FIELDS[question]}}
+    [judgement] = validators.ask(schema=schema, values=[{question: "{{ 7*7 }}"}])
+    accepted = CHECK.RULES[question].accepted
+    assert [message for message in judgement["form"] if accepted in message]
+    assert not [message for message in judgement["form"] if "must match pattern" in message]
+
+
+# --- the steps -------------------------------------------------------------------------------
+
+
+def test_the_values_are_those_of_cookiecutter_json() -> None:
+    values = BAKE["input"]["values"]
+    # The labels are for people, and what is copied unrendered has an input of its own.
+    assert list(values) == [
+        name for name in SETTINGS if name not in ("_copy_without_render", "__prompts__")
+    ]
+    assert BAKE["input"]["copyWithoutRender"] == SETTINGS["_copy_without_render"]
+    for name, value in values.items():
+        default = SETTINGS[name]
+        if name.startswith("_"):
+            assert value == default
+        elif is_derived(default):
+            expression = default.removeprefix("{{").removesuffix("}}").strip()
+            assert value == f'{{{{ "${{{{ parameters.{name} or "" }}}}" or ({expression}) }}}}'
+        elif default == "":
+            assert value == f'${{{{ parameters.{name} or "" }}}}'
+        else:
+            assert value == f"${{{{ parameters.{name} }}}}"
+
+
+def test_the_service_is_registered_only_with_an_owner() -> None:
+    assert [step["action"] for step in (BAKE, PUBLISH, REGISTER)] == [
+        "fetch:cookiecutter",
+        "publish:github",
+        "catalog:register",
+    ]
+    repository, entry = ENTITY["spec"]["output"]["links"]
+    assert "if" not in repository
+    # Nothing at all would count as "not false" in a link, so it has to be an empty text.
+    assert rendered(entry["if"], parameters({"catalog_owner": ""})) == ""
+    assert rendered(entry["if"], parameters({"catalog_owner": "web"})) == "web"
+    assert REGISTER["if"] == entry["if"]
+
+
+def parameters(answers: Answers) -> dict[str, Any]:
+    """What the form sends: the answers, the defaults of its fields, nothing for an empty field."""
+    defaults = {name: field["default"] for name, field in FIELDS.items() if "default" in field}
+    sent = defaults | {name: answer for name, answer in answers.items() if answer != ""}
+    return sent | {"repo_url": "github.com?owner=bookstore&repo=bookstore"}
+
+
+EXPRESSION = re.compile(r"\$\{\{(.+?)\}\}")
+EXPRESSIONS = Environment()  # noqa: S701, what it renders is no HTML
+
+
+def rendered(template: Any, parameters: dict[str, Any]) -> Any:
+    """Render the ${{ }} in the input of a step as Backstage does.
+
+    An expression that stands alone keeps its type, and one that gives nothing drops its key.
+    The expressions are Nunjucks, of which these few words mean the same in Jinja.
+    """
+
+    def value(source: str) -> Any:
+        assert re.fullmatch(r'parameters\.[a-z_]+( or "")?', source.strip()), source
+        expression = EXPRESSIONS.compile_expression(source.strip(), undefined_to_none=False)
+        return expression(parameters=parameters)
+
+    if isinstance(template, dict):
+        items = {key: rendered(item, parameters) for key, item in template.items()}
+        return {key: item for key, item in items.items() if not isinstance(item, Undefined)}
+    if isinstance(template, list):
+        return [rendered(item, parameters) for item in template]
+    if not isinstance(template, str):
+        return template
+    if alone := EXPRESSION.fullmatch(template):
+        return value(alone[1])
+    return EXPRESSION.sub(lambda found: str(value(found[1])), template)
+
+
+def from_backstage(answers: Answers, folder: Path) -> BakedProject:
+    """Do what the action fetch:cookiecutter does, and take what it hands on to be published."""
+    given = rendered(BAKE["input"], parameters(answers))
+    template = folder / "template"
+    contents = template / "{{cookiecutter and 'contents'}}"
+    shutil.copytree(ROOT / given["url"], contents)
+    settings: dict[str, Any] = {}
+    if (contents / "cookiecutter.json").exists():
+        settings = json.loads((contents / "cookiecutter.json").read_text("utf-8"))
+    settings |= given["values"]
+    settings |= {"_copy_without_render": given["copyWithoutRender"]}
+    (template / "cookiecutter.json").write_text(json.dumps(settings), "utf-8")
+    intermediate = folder / "intermediate"
+    cookiecutter(str(template), no_input=True, output_dir=str(intermediate), default_config=True)
+    [generated] = intermediate.iterdir()
+    return BakedProject(generated.rename(folder / "result"), answers)
+
+
+def from_the_terminal(answers: Answers, folder: Path) -> BakedProject:
+    """Bake with Cookiecutter itself, without hooks."""
+    path = cookiecutter(
+        str(ROOT),
+        no_input=True,
+        extra_context=answers,
+        output_dir=str(folder),
+        accept_hooks=False,
+        default_config=True,
+    )
+    return BakedProject(Path(path), answers)
+
+
+def executables(project: BakedProject) -> set[str]:
+    """The files that can be run, which git keeps as well as the bytes."""
+    return {name for name in project.contents if os.access(project.path / name, os.X_OK)}
+
+
+@pytest.fixture(scope="module")
+def compiled_once() -> Iterator[None]:
+    """Let Jinja compile a template at its first bake only, which makes a hundred bakes quick."""
+    compiled: dict[tuple[Any, ...], CodeType] = {}
+    compile_anew = Environment.compile
+
+    def compile_once(self: Environment, source: Any, name: Any = None, *rest: Any) -> Any:
+        # All that a bake can set, and all that the code is made from but for its file's name.
+        key = (source, name, *rest[1:], self.trim_blocks, self.lstrip_blocks, *self.extensions)
+        if not isinstance(source, str):
+            return compile_anew(self, source, name, *rest)
+        if key not in compiled:
+            compiled[key] = compile_anew(self, source, name, *rest)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, "compile", compile_once)
+        yield
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(answers, id=identifier(answers)) for answers in CASES]
+)
+def twins(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    compiled_once: None,
+) -> tuple[BakedProject, BakedProject]:
+    """What Backstage and what the terminal make of the same answers."""
+    folder = tmp_path_factory.mktemp("twins")
+    return (
+        from_backstage(request.param, folder / "backstage"),
+        from_the_terminal(request.param, folder / "terminal"),
+    )
+
+
+def test_the_bytes_are_those_of_the_terminal(twins: tuple[BakedProject, BakedProject]) -> None:
+    backstage, terminal = twins
+    assert backstage.contents == terminal.contents
+    assert executables(backstage) == executables(terminal)
+
+
+def test_an_empty_field_gives_the_slug_that_the_terminal_gives(tmp_path: Path) -> None:
+    answers: Answers = {"project_name": "3D shop", "catalog_owner": "web"}
+    catalog = from_backstage(answers, tmp_path)
+    component = yaml.safe_load(catalog.read("catalog-info.yaml"))
+    assert component["metadata"]["name"] == "app-3d-shop"
+    assert "LOGTO_APP_ID=app-3d-shop\n" in catalog.read(".env.example")
+
+
+def test_the_folder_can_be_baked_by_backstage() -> None:
+    # It would be baked as a part of the project, and its values would win.
+    assert not (TEMPLATE / "cookiecutter.json").exists()
+    # Backstage reads neither of these for the project's own folder, so it must hold no link out.
+    assert not [path for path in TEMPLATE.rglob("*") if path.is_symlink()]
+
+
+# --- the catalog -----------------------------------------------------------------------------
+
+
+def entities(project: BakedProject) -> list[dict[str, Any]]:
+    """The entities that the catalog reads, with the texts that they name in their place."""
+    found = list(yaml.safe_load_all(project.read("catalog-info.yaml")))
+    for entity in found:
+        definition = entity["spec"].get("definition")
+        if definition:
+            [(placeholder, path)] = definition.items()
+            assert placeholder == "$text"
+            entity["spec"]["definition"] = project.read(path)
+    return found
+
+
+def test_the_template_is_valid(validators: Validators) -> None:
+    assert validators.ask(entity=ENTITY) == []
+    without_type = {**ENTITY, "spec": {**ENTITY["spec"], "type": None}}
+    assert validators.ask(entity=without_type) != []
+
+
+def test_the_entry_in_the_catalog_is_valid_and_there_only_with_an_owner(
+    validators: Validators, twins: tuple[BakedProject, BakedProject]
+) -> None:
+    project, _ = twins
+    answers = project.answers
+    assert ("catalog-info.yaml" in project.contents) is bool(answers.get("catalog_owner"))
+    if not answers.get("catalog_owner"):
+        return
+    component, *others = entities(project)
+    for entity in (component, *others):
+        assert validators.ask(entity=entity) == []
+        assert entity["spec"]["owner"] == answers["catalog_owner"]
+    assert (component["kind"], component["spec"]["type"]) == ("Component", "service")
+    assert component["metadata"]["title"] == answers.get("project_name", "Bookstore")
+    assert [entity["kind"] for entity in others] == (["API"] if answers.get("api_resource") else [])
+
+
+def test_a_spoilt_catalog_entry_is_not_valid(validators: Validators, bake: Bake) -> None:
+    component = entities(bake(catalog_owner="web"))[0]
+    component["metadata"]["name"] += "-"
+    assert validators.ask(entity=component) != []
+
+
+@pytest.mark.parametrize("answers", everything(on=True), ids=identifier)
+def test_the_service_provides_the_api_that_it_describes(bake: Bake, answers: Answers) -> None:
+    component, api = entities(bake(**answers))
+    assert component["spec"]["providesApis"] == [api["metadata"]["name"]]
+    description = json.loads(api["spec"]["definition"])
+    assert description["openapi"].startswith("3.")
+    assert "/api/me" in description["paths"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "resource"),
+    [
+        ("http://localhost:3001", None),
+        ("https://bookstore.logto.app/", "logto-bookstore.logto.app"),
+        ("https://logto.example:8443", "logto-logto.example-8443"),
+        ("https://[::1]:8443", "logto-localhost-8443"),
+        (f"https://{'a' * 56}.{'b' * 60}.example", f"logto-{'a' * 56}"),
+    ],
+)
+def test_the_service_depends_on_its_logto_tenant(
+    validators: Validators, bake: Bake, endpoint: str, resource: str | None
+) -> None:
+    component = entities(bake(logto_endpoint=endpoint, catalog_owner="web"))[0]
+    if resource is None:
+        # The stand-in on a developer's machine is no part of the catalog.
+        assert "dependsOn" not in component["spec"]
+        return
+    assert component["spec"]["dependsOn"] == [f"resource:default/{resource}"]
+    named = {
+        "apiVersion": "backstage.io/v1alpha1",
+        "kind": "Resource",
+        "metadata": {"name": resource},
+        "spec": {"type": "logto-tenant", "owner": "web"},
+    }
+    assert validators.ask(entity=named) == []

@@ -1,0 +1,117 @@
+"""What a team does with a bake: run its tests, check its types, start it."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from answers import ROOT, Answers
+from conftest import BARE, FULL, Bake
+from processes import free_port, is_taken
+
+
+def own_address(port: int) -> dict[str, str]:
+    """The variables of an app on this port; nobody answers at the Logto that they name."""
+    return {
+        "LOGTO_CALLBACK_URL": f"http://localhost:{port}/callback",
+        "LOGTO_ENDPOINT": f"http://localhost:{free_port()}",
+    }
+
+
+@pytest.mark.parametrize("answers", BARE + FULL)
+def test_its_own_tests_pass(bake: Bake, answers: Answers) -> None:
+    bake(**answers).run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+
+
+@pytest.mark.parametrize("answers", BARE + FULL)
+def test_its_types_are_right(bake: Bake, answers: Answers) -> None:
+    cache = ROOT / "build/mypy" / str(answers["framework"])
+    bake(**answers).run("python", "-m", "mypy", "--cache-dir", str(cache))
+
+
+@pytest.mark.parametrize("answers", FULL)
+def test_it_starts_with_the_frameworks_own_command(bake: Bake, answers: Answers) -> None:
+    port = free_port()
+    command = [str(answers["framework"]), "run", "--port", str(port)]
+    with bake(**answers).start(*command, **own_address(port)) as process:
+        process.wait_for(f"http://localhost:{port}/")
+        assert "Sign in" in page(port)
+
+
+@pytest.mark.parametrize("answers", FULL)
+def test_it_starts_on_granian(bake: Bake, answers: Answers) -> None:
+    port = free_port()
+    interface = {"flask": "wsgi", "quart": "asgi"}[str(answers["framework"])]
+    command = ["granian", "--interface", interface, "--factory", "--port", str(port)]
+    with bake(**answers).start(*command, "app:create_app", **own_address(port)) as process:
+        process.wait_for(f"http://localhost:{port}/")
+        assert "Sign in" in page(port)
+
+
+@pytest.mark.parametrize("answers", FULL)
+def test_ctrl_c_ends_the_app_and_the_local_logto(bake: Bake, answers: Answers) -> None:
+    port, logto_port = free_port(), free_port()
+    command = ["-m", "dev", "--port", str(port), "--logto-port", str(logto_port)]
+    with bake(**answers).start("python", *command) as process:
+        process.wait_for(f"http://localhost:{port}/")
+        process.wait_for(f"http://localhost:{logto_port}/oidc/.well-known/openid-configuration")
+        process.press_ctrl_c()
+        process.exit_code(seconds=10)
+        assert not is_taken(port)
+        assert not is_taken(logto_port)
+        assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("answers", FULL)
+def test_a_fresh_clone_which_has_no_env_file_runs_at_once(
+    bake: Bake, answers: Answers, tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(bake(**answers).path, clone, ignore=shutil.ignore_patterns(".env", "instance"))
+    port = free_port()
+    command = ["-m", "dev", "--port", str(port), "--logto-port", str(free_port())]
+    with replace(bake(**answers), path=clone).start("python", *command) as process:
+        process.wait_for(f"http://localhost:{port}/")
+        assert "copy of .env.example" in process.output
+    assert (clone / ".env").read_bytes() == (clone / ".env.example").read_bytes()
+
+
+@pytest.mark.parametrize("taken", ["--port", "--logto-port"])
+@pytest.mark.parametrize("answers", FULL)
+def test_a_taken_port_is_named_with_the_way_out(bake: Bake, answers: Answers, taken: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        ports = {"--port": str(free_port()), "--logto-port": str(free_port()), taken: str(port)}
+        arguments = [word for pair in ports.items() for word in pair]
+        done = bake(**answers).attempt("python", "-m", "dev", *arguments)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert re.search(rf"\b{port}\b", said)
+    assert taken in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", FULL)
+def test_it_installs_with_nothing_but_pip(bake: Bake, answers: Answers, tmp_path: Path) -> None:
+    # Only here is it seen that a bake names every package it imports: the environment that
+    # the other tests share holds those of both frameworks.
+    project = bake(**answers)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+    python = str(tmp_path / "bin/python")
+    pip = ["python", "-m", "pip", "--python", python, "install", "-q", "--no-compile"]
+    project.run(*pip, "-e", ".", "--group", "dev")
+    project.run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_sign_in.py")
+    # Their imports are seen in this way, too; their tests pass elsewhere.
+    project.run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only")
+
+
+def page(port: int) -> str:
+    with urllib.request.urlopen(f"http://localhost:{port}/", timeout=10) as response:
+        text: str = response.read().decode()
+    return text

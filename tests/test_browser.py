@@ -1,0 +1,281 @@
+"""A person with a browser signs in, looks around and signs out, on both frameworks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from answers import ROOT, Answers
+from conftest import FULL, Bake, missing
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    expect,
+    sync_playwright,
+)
+from processes import free_port
+
+SCREENSHOTS = ROOT / "build/screenshots"
+AXE = ROOT / "tests/node/node_modules/axe-core/axe.min.js"
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+PATIENCE = 30_000
+"""Milliseconds until what should be on a page is given up, also on a busy machine."""
+WIDTHS = {"narrow": 360, "wide": 1280}
+
+
+@dataclass(frozen=True)
+class Site:
+    """An app that `python -m dev` runs, and the local Logto beside it."""
+
+    framework: str
+    app: str
+    logto: str
+
+
+@pytest.fixture(scope="module", params=FULL)
+def site(request: pytest.FixtureRequest, bake: Bake) -> Iterator[Site]:
+    answers: Answers = request.param
+    port, logto_port = free_port(), free_port()
+    command = ["-m", "dev", "--port", str(port), "--logto-port", str(logto_port)]
+    with bake(**answers).start("python", *command) as process:
+        process.wait_for(f"http://localhost:{port}/")
+        yield Site(
+            str(answers["framework"]),
+            app=f"http://localhost:{port}",
+            logto=f"http://localhost:{logto_port}",
+        )
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as engine:
+        launched = engine.chromium.launch(executable_path=chromium, args=QUIET)
+        yield launched
+        launched.close()
+
+
+NewContext = Callable[..., BrowserContext]
+
+
+@pytest.fixture
+def new_context(browser: Browser, site: Site) -> Iterator[NewContext]:
+    """Make a browser profile. What it complains of and whom it asks is looked at in the end."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+    asked: set[str] = set()
+
+    def listen(said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning"):
+            complaints.append(said.text)
+
+    def make(**options: Any) -> BrowserContext:
+        context = browser.new_context(base_url=site.app, **options)
+        context.set_default_timeout(PATIENCE)
+        context.on("weberror", lambda fault: complaints.append(str(fault.error)))
+        context.on("console", listen)
+        context.on("request", lambda request: asked.add(origin(request.url)))
+        contexts.append(context)
+        return context
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert asked - {"data://"} <= {site.app, site.logto}
+
+
+@pytest.fixture
+def page(new_context: NewContext) -> Page:
+    return new_context().new_page()
+
+
+def origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def sign_in(page: Page, person: str) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_role("button", name=person).click()
+
+
+def test_the_journey_from_sign_in_to_sign_out(page: Page, site: Site) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Sign in").click()
+    expect(page.get_by_text("This is not the real Logto")).to_be_visible()
+
+    page.get_by_role("button", name="Alice Archer").click()
+    expect(page).to_have_url(f"{site.app}/")
+    expect(page.get_by_text("Alice Archer")).to_be_visible()
+
+    page.get_by_role("link", name="Profile", exact=True).click()
+    expect(page).to_have_url(f"{site.app}/profile")
+    expect(page.get_by_text("alice@example.com")).to_be_visible()
+
+    page.get_by_role("button", name="Sign out").click()
+    expect(page).to_have_url(f"{site.app}/")
+    expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+
+
+def test_after_sign_out_logto_asks_again_who_it_is(page: Page, site: Site) -> None:
+    sign_in(page, "Alice Archer")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("link", name="Sign in").click()
+    expect(page.get_by_role("button", name="Bob Baker")).to_be_visible()
+
+
+def test_the_picture_of_the_user_is_shown(page: Page, site: Site) -> None:
+    sign_in(page, "Alice Archer")
+    picture = page.locator("img.avatar")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
+
+
+def test_a_name_in_another_script_is_shown_as_it_is(page: Page, site: Site) -> None:
+    sign_in(page, "山田 美咲")
+    expect(page.get_by_role("heading", name="山田 美咲")).to_be_visible()
+
+
+def test_a_person_without_a_picture_and_an_e_mail_signs_in(page: Page, site: Site) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Continue with Microsoft").click()
+    page.get_by_role("button", name="Mika Salo").click()
+    page.get_by_role("link", name="Profile", exact=True).click()
+    expect(page.get_by_text("Mika Salo")).to_be_visible()
+    expect(page.get_by_text("None")).to_have_count(0)
+
+
+def test_continue_with_microsoft_skips_the_choice_of_the_way(page: Page, site: Site) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Continue with Microsoft").click()
+    expect(page.get_by_role("heading", name="Microsoft (simulated)")).to_be_visible()
+
+
+def test_create_account_begins_with_the_form_for_one(page: Page, site: Site) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Create account").click()
+    page.get_by_label("Name").fill("Ada Lovelace")
+    page.get_by_role("button", name="Create account").click()
+    expect(page.get_by_role("heading", name="Ada Lovelace")).to_be_visible()
+
+
+def test_a_cancelled_sign_in_offers_to_try_again(page: Page, site: Site) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Sign-in was cancelled")).to_be_visible()
+    page.get_by_role("link", name="Try again").click()
+    page.get_by_role("button", name="Bob Baker").click()
+    expect(page.get_by_text("Bob Baker")).to_be_visible()
+
+
+def test_a_guarded_page_comes_back_after_the_sign_in(page: Page, site: Site) -> None:
+    page.goto("/profile")
+    page.get_by_role("button", name="Bob Baker").click()
+    expect(page).to_have_url(f"{site.app}/profile")
+
+
+def test_two_tabs_that_sign_in_at_once_both_end_signed_in(
+    new_context: NewContext, site: Site
+) -> None:
+    context = new_context()
+    tabs = [context.new_page(), context.new_page()]
+    for tab in tabs:
+        tab.goto("/")
+        tab.get_by_role("link", name="Sign in").click()
+    for tab in tabs:
+        tab.get_by_role("button", name="Alice Archer").click()
+        expect(tab.get_by_role("heading", name="Alice Archer")).to_be_visible()
+
+
+def test_the_keyboard_alone_is_enough(page: Page, site: Site) -> None:
+    page.goto("/")
+    press_tab_until(page, "Sign in")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{site.logto}/**")
+    press_tab_until(page, "Bob Baker")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Bob Baker")).to_be_visible()
+
+
+def press_tab_until(page: Page, name: str) -> None:
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if name in page.evaluate(
+            "document.querySelector('a:focus, button:focus')?.textContent ?? ''"
+        ):
+            return
+    raise AssertionError(f"the Tab key does not lead to {name!r}")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_the_screen_and_can_be_used_by_all(
+    new_context: NewContext, site: Site, scheme: str, width: str
+) -> None:
+    if not AXE.exists():
+        missing("node")
+    context = new_context(
+        color_scheme=scheme,
+        viewport={"width": WIDTHS[width], "height": 800},
+        # Only so that axe can be put into the page.
+        bypass_csp=True,
+    )
+    context.add_init_script(path=AXE)
+    page = context.new_page()
+
+    def look(name: str) -> None:
+        picture(page, f"{site.framework}-{name}-{scheme}-{width}.png")
+        assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width], name
+        barriers = page.evaluate("axe.run().then(found => found.violations)")
+        assert [(found["help"], found["nodes"][0]["html"]) for found in barriers] == [], name
+        assert brightness(page) > 200 if scheme == "light" else brightness(page) < 60, name
+
+    page.goto("/")
+    look("home")
+    page.get_by_role("link", name="Sign in").click()
+    look("logto-sign-in")
+    page.get_by_role("button", name="Cancel").click()
+    look("cancelled")
+    page.get_by_role("link", name="Try again").click()
+    page.get_by_role("button", name="Alice Archer").click()
+    page.get_by_role("heading", name="Alice Archer").wait_for()
+    look("signed-in")
+    page.get_by_role("link", name="Profile", exact=True).click()
+    look("profile")
+    page.goto("/callback?state=gone")
+    expect(page).to_have_url(f"{site.app}/")
+    page.get_by_role("button", name="Sign out").click()
+    page.goto("/sign-up")
+    look("logto-register")
+
+
+def picture(page: Page, name: str) -> None:
+    """Keep a screenshot. A Chromium that is short of time can refuse the first."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    try:
+        page.screenshot(path=SCREENSHOTS / name)
+    except Error:
+        page.wait_for_timeout(1000)
+        page.screenshot(path=SCREENSHOTS / name)
+
+
+def brightness(page: Page) -> float:
+    """How bright the page's background is, from 0 to 255."""
+    colour: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    red, green, blue = (float(part) for part in colour[4:-1].split(","))
+    return (red + green + blue) / 3

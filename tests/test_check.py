@@ -1,0 +1,282 @@
+"""`logto check`: right is green, wrong is red and says what to do, whatever Logto answers."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from answers import FILLED
+from conftest import Bake
+from logto_commands import CALLBACK, ORIGIN, Commands, commands
+from sites import MARKER, UNAVAILABLE, Fault, Handler, answer, changed, oidc_error
+
+pytestmark = pytest.mark.xdist_group("check")
+
+BOTH_FRAMEWORKS = pytest.mark.parametrize("logto", ["flask", "quart"], indirect=True)
+ENDPOINT = "/oidc/.well-known/openid-configuration"
+NAMES = [
+    "configuration",
+    "session_store",
+    "endpoint",
+    "clock",
+    "signing_keys",
+    "app_id",
+    "callback_url",
+    "app_secret",
+    "post_sign_out_uri",
+    "api_resource",
+    "microsoft",
+    "connector_file",
+]
+
+
+@pytest.fixture(scope="module", params=["flask"])
+def logto(
+    request: pytest.FixtureRequest, bake: Bake, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Commands]:
+    project = bake(framework=request.param, api_resource=FILLED["api_resource"])
+    with commands(project, tmp_path_factory.mktemp("check")) as started:
+        started.logto.local.resources[FILLED["api_resource"]] = ["read:books", "write:books"]
+        yield started
+
+
+@BOTH_FRAMEWORKS
+def test_a_right_set_up_is_green_for_people_and_machines(logto: Commands) -> None:
+    logto.logto.local.requests.clear()
+    people, machines = logto.as_people_do("check"), logto.check()
+    assert (people.code, people.errors) == (0, "")
+    assert people.output.count("✓") == len(NAMES)
+    assert list(machines.checks) == NAMES
+    assert json.loads(machines.output)["ok"] is True
+    assert all(
+        list(row) == ["name", "label", "ok", "found", "fix", "value"]
+        for row in machines.checks.values()
+    )
+
+
+def test_a_check_changes_nothing(logto: Commands) -> None:
+    local = logto.logto.local
+    local.requests.clear()
+    logto.check()
+    assert {call for call in local.requests if call[0] != "GET"} == {("POST", "/oidc/token")}
+    assert not local.sessions
+    assert not local.issued
+
+
+def test_a_console_of_few_signs_gets_plain_words_and_no_colours(logto: Commands) -> None:
+    done = logto.as_people_do(
+        "check", PYTHONIOENCODING="cp1252", PYTHONUTF8="0", AZURE_CLIENT_ID=""
+    )
+    assert done.output.count("OK ") == len(NAMES)
+    assert "\x1b" not in done.output
+
+
+@BOTH_FRAMEWORKS
+def test_a_broken_configuration_is_a_row_of_the_table(logto: Commands) -> None:
+    broken = {"LOGTO_APP_SECRET": "", "LOGTO_ENDPOINT": "http://logto.example"}
+    done = logto.as_people_do("check", "--json", **broken)
+    assert done.code == 1
+    row = done.checks["configuration"]
+    assert row["ok"] is False
+    assert all(name in row["fix"] for name in broken)
+    assert done.checks["app_secret"]["ok"] is None
+    # What can be known without Logto is.
+    assert done.checks["connector_file"]["ok"] is True
+
+
+def test_an_unknown_app(logto: Commands) -> None:
+    done = logto.check(LOGTO_APP_ID="nobody")
+    assert done.failed == ["app_id"]
+    assert done.checks["callback_url"]["ok"] is None
+    assert "nobody" in done.checks["app_id"]["found"]
+
+
+def test_a_callback_that_is_not_registered(logto: Commands) -> None:
+    other = f"{ORIGIN}/other/callback"
+    done = logto.check(LOGTO_CALLBACK_URL=other)
+    assert done.failed == ["callback_url"]
+    assert done.checks["callback_url"]["value"] == other
+    assert "Redirect URIs" in done.checks["callback_url"]["fix"]
+
+
+def test_a_wrong_secret(logto: Commands) -> None:
+    done = logto.check(LOGTO_APP_SECRET="wrong")
+    assert done.failed == ["app_secret"]
+
+
+def test_a_home_page_that_is_not_registered(logto: Commands) -> None:
+    application = logto.logto.local.application
+    known, application.post_logout_redirect_uris = application.post_logout_redirect_uris, [ORIGIN]
+    try:
+        done = logto.check()
+    finally:
+        application.post_logout_redirect_uris = known
+    assert done.failed == ["post_sign_out_uri"]
+    assert done.checks["post_sign_out_uri"]["value"] == f"{ORIGIN}/"
+
+
+def test_an_api_that_logto_does_not_know(logto: Commands) -> None:
+    done = logto.check(LOGTO_API_RESOURCE="https://other.example/api")
+    assert done.failed == ["api_resource"]
+    assert done.checks["api_resource"]["value"] == "https://other.example/api"
+
+
+def test_no_button_for_microsoft(logto: Commands) -> None:
+    experience = logto.logto.local.sign_in_experience
+    experience["socialSignInConnectorTargets"] = []
+    try:
+        done = logto.check()
+    finally:
+        experience["socialSignInConnectorTargets"] = ["azuread"]
+    assert done.failed == ["microsoft"]
+
+
+def test_a_placeholder_is_right_once_logto_has_what_it_stands_for(logto: Commands) -> None:
+    experience = logto.logto.local.sign_in_experience
+    unset = {"AZURE_CLIENT_ID": "", "AZURE_CLIENT_SECRET": ""}
+    assert logto.check(**unset).failed == []
+    experience["socialSignInConnectorTargets"] = []
+    try:
+        done = logto.check(**unset)
+    finally:
+        experience["socialSignInConnectorTargets"] = ["azuread"]
+    assert done.failed == ["microsoft", "connector_file"]
+    assert all(name in done.checks["connector_file"]["fix"] for name in unset)
+
+
+def test_another_name_for_the_same_logto(logto: Commands) -> None:
+    done = logto.check(LOGTO_ENDPOINT=logto.logto.endpoint.replace("localhost", "127.0.0.1"))
+    assert done.failed == ["endpoint"]
+    assert done.checks["endpoint"]["value"] == logto.logto.endpoint
+
+
+def test_no_key_of_the_kind_that_logto_signs_with(logto: Commands) -> None:
+    def only_rsa(keys: Any) -> Any:
+        return {"keys": [{"kty": "RSA", "kid": keys["keys"][0]["kid"], "n": "AQAB", "e": "AQAB"}]}
+
+    with logto.logto.fault("/oidc/jwks", changed(only_rsa)):
+        assert logto.check().failed == ["signing_keys"]
+
+
+@pytest.mark.parametrize(("seconds", "word"), [(-90, "ahead of"), (90, "behind")])
+def test_a_clock_that_is_wrong(
+    logto: Commands, seconds: int, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    monkeypatch.setattr(Handler, "date_time_string", lambda *_: theirs)
+    done = logto.check()
+    assert done.failed == ["clock"]
+    assert word in done.checks["clock"]["found"]
+
+
+def test_an_application_that_may_not_sign_people_in(logto: Commands) -> None:
+    def fault(app: Any, environ: Any, start: Any, over: Any) -> Any:
+        start("303 See Other", [("Location", f"{CALLBACK}?error=unauthorized_client")])
+        return [b""]
+
+    with logto.logto.fault("/oidc/auth", fault):
+        done = logto.check()
+    assert done.failed == ["callback_url"]
+    assert "unauthorized_client" in done.checks["callback_url"]["found"]
+
+
+FAULTS = pytest.mark.parametrize(
+    "fault", [*UNAVAILABLE.values(), oidc_error("server_error")], ids=[*UNAVAILABLE, "an error"]
+)
+
+
+@FAULTS
+def test_what_is_no_logto_is_called_so_in_a_plain_sentence(logto: Commands, fault: Fault) -> None:
+    with logto.logto.fault(ENDPOINT, fault):
+        done = logto.check()
+    assert done.failed == ["endpoint"]
+    assert MARKER not in done.text
+
+
+@FAULTS
+def test_a_logto_that_fails_leaves_nothing_green_and_no_traceback(
+    logto: Commands, fault: Fault
+) -> None:
+    paths = ["/oidc/jwks", "/oidc/auth", "/oidc/token", "/api/.well-known/sign-in-exp"]
+    with ExitStack() as stack:
+        for path in [*paths, "/oidc/session/end"]:
+            stack.enter_context(logto.logto.fault(path, fault))
+        done = logto.check()
+    assert {"signing_keys", "microsoft"} <= set(done.failed)
+    assert {"app_id", "callback_url"} & set(done.failed)
+    assert not done.checks["app_secret"]["ok"]
+    assert MARKER not in done.text
+    assert "\x1b" not in done.text
+
+
+@FAULTS
+def test_a_fault_at_one_address_is_told_from_those_at_others(logto: Commands, fault: Fault) -> None:
+    with logto.logto.fault("/oidc/token", fault), logto.logto.fault("/oidc/session/end", fault):
+        done = logto.check()
+    # After sign-out Logto may show a page of its own, so any page will do there.
+    assert set(done.failed) - {"post_sign_out_uri"} == {"app_secret"}
+    assert MARKER not in done.text
+
+
+def test_control_characters_of_an_answer_do_not_reach_the_terminal(logto: Commands) -> None:
+    strange = answer("400 Bad Request", json.dumps({"error": "\x1b[31mred\x07"}))
+    with logto.logto.fault("/oidc/auth", strange):
+        done = logto("check")
+    assert done.code == 1
+    assert not {"\x1b", "\x07"} & set(done.output)
+
+
+def test_a_page_of_another_site_at_the_endpoint(logto: Commands) -> None:
+    page = answer("302 Found", "<h1>Log in to the hotel's Wi-Fi</h1>", "text/html")
+    with logto.logto.fault(ENDPOINT, page):
+        done = logto.check()
+    assert done.failed == ["endpoint"]
+    assert "does not answer as a Logto does" in done.checks["endpoint"]["found"]
+
+
+def test_nothing_listens_there(logto: Commands) -> None:
+    with logto.logto.away():
+        done = logto.check()
+    assert done.failed == ["endpoint"]
+    assert "nothing listens there" in done.checks["endpoint"]["found"]
+    assert "python -m dev" in done.checks["endpoint"]["fix"]
+
+
+def test_a_host_that_does_not_exist(logto: Commands) -> None:
+    done = logto.check(LOGTO_ENDPOINT="https://logto.invalid")
+    assert done.failed == ["endpoint"]
+    assert "no such host" in done.checks["endpoint"]["found"]
+
+
+def test_a_host_that_hangs_is_given_up_within_seconds(logto: Commands) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        started = time.monotonic()
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done = logto.as_people_do("check", LOGTO_ENDPOINT=endpoint)
+    assert time.monotonic() - started < 30
+    assert done.code == 1
+    assert "no answer within 5 s" in done.output
+
+
+@BOTH_FRAMEWORKS
+@pytest.mark.parametrize("url", ["sqlite:////dev/null/sessions", "redis://localhost:1"])
+def test_a_session_store_that_cannot_be_written(logto: Commands, url: str) -> None:
+    done = logto.check(SESSION_URL=url)
+    assert done.failed == ["session_store"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"clientId": "x", // common\n}', "\udcff"],
+    ids=["empty", "list", "comment", "bytes"],
+)
+def test_a_connector_file_that_is_no_json_object(logto: Commands, content: str) -> None:
+    with logto.connector_file(content.encode("utf-8", "replace").decode()):
+        done = logto.check()
+    assert done.failed == ["connector_file"]
+    assert "JSON" in done.checks["connector_file"]["fix"]

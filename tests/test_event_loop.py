@@ -1,0 +1,106 @@
+"""Nobody waits for somebody else's sign-in."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from answers import everything
+from conftest import Bake
+from sites import (
+    Browser,
+    Site,
+    assert_says,
+    both_frameworks,
+    serving,
+    silent,
+    slow,
+)
+
+Sites = Callable[..., Site]
+
+
+@contextmanager
+def stalls_of(site: Site) -> Iterator[list[float]]:
+    """How much longer each turn of the app's event loop took meanwhile than it should."""
+    stalls: list[float] = []
+    httpx.get(f"{site.url}/test/stalls")
+    yield stalls
+    stalls += httpx.get(f"{site.url}/test/stalls").json()
+
+
+@pytest.mark.xdist_group("quart sites")
+def test_keys_that_take_two_seconds_do_not_stall_the_event_loop(bake: Bake, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    with serving(bake(framework="quart"), "quart", url, TEST_TIME_LIMIT="10") as site:
+        browsers = [site.browser() for _ in range(3)]
+        callbacks = [browser.answer(browser.start()) for browser in browsers]
+        with site.logto.fault("/oidc/jwks", slow(2)), stalls_of(site) as stalls:
+            start = time.monotonic()
+            with ThreadPoolExecutor(3) as pool:
+                answers = list(pool.map(Browser.get, browsers, callbacks))
+            assert [answer.status_code for answer in answers] == [302] * 3
+            # They were fetched meanwhile, once for all.
+            assert 2 < time.monotonic() - start < 3.5
+        assert site.logto.calls("/oidc/jwks") == 1
+        assert len(stalls) > 100
+        assert max(stalls) < 0.05
+
+
+PLAIN_FUNCTIONS = """
+import inspect
+from app import create_app
+
+app = create_app()
+found = [
+    *app.view_functions.values(),
+    *(f for handlers in app.error_handler_spec.values() for by_type in handlers.values()
+      for f in by_type.values()),
+]
+for kind in ("before_request", "after_request", "teardown_request"):
+    found += [f for functions in getattr(app, kind + "_funcs").values() for f in functions]
+found += [f for functions in app.template_context_processors.values() for f in functions]
+own = [f for f in found if f.__module__.startswith("app")]
+assert len(own) > 15
+print([f.__qualname__ for f in own if not inspect.iscoroutinefunction(f)])
+"""
+
+
+def test_quart_sends_nothing_of_the_app_to_a_thread(bake: Bake) -> None:
+    # Where a plain function would do on Flask, Quart starts a thread for it in every request.
+    (answers,) = [one for one in everything(on=True) if one["framework"] == "quart"]
+    assert bake(**answers).run("python", "-c", PLAIN_FUNCTIONS).stdout == "[]\n"
+
+
+@pytest.mark.slow
+@both_frameworks
+def test_a_silent_logto_holds_a_sign_in_for_ten_seconds_and_nobody_else(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    with serving(bake(framework=framework), framework, url, TEST_TIME_LIMIT="10") as site:
+        browsers = [site.browser() for _ in range(3)]
+        callbacks = [browser.answer(browser.start()) for browser in browsers]
+        waited: list[float] = []
+
+        def finish(browser: Browser, callback: str) -> None:
+            start = time.monotonic()
+            response = browser.get(callback)
+            waited.append(time.monotonic() - start)
+            assert_says(response, 503, "Sign-in is unavailable", "/sign-in?next=/")
+
+        with site.logto.fault("/oidc/token", silent), ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(finish, *each) for each in zip(browsers, callbacks, strict=True)]
+            time.sleep(0.5)
+            with httpx.Client(base_url=site.url) as visitor:
+                for _ in range(20):
+                    start = time.monotonic()
+                    assert visitor.get("/").status_code == 200
+                    assert time.monotonic() - start < 1
+            assert not any(future.done() for future in waiting)
+            for future in waiting:
+                future.result()
+        assert all(9.5 < seconds < 11.5 for seconds in waited)

@@ -1,0 +1,269 @@
+"""What a person sees when Logto fails, and when what it says does not hold."""
+
+import hmac
+import json
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from conftest import Bake
+from cryptography.hazmat.primitives.asymmetric import ec
+from joserfc.jwk import ECKey
+from sites import (
+    MARKER,
+    UNAVAILABLE,
+    Fault,
+    FaultyLogto,
+    Site,
+    answer,
+    assert_says,
+    both_frameworks,
+    changed,
+    oidc_error,
+    query,
+    serving,
+)
+
+Sites = Callable[..., Site]
+
+EACH_FAULT = pytest.mark.parametrize("fault", UNAVAILABLE.values(), ids=UNAVAILABLE)
+
+
+@both_frameworks
+@EACH_FAULT
+def test_a_token_endpoint_that_does_not_answer_as_logto_does(
+    sites: Sites, framework: str, fault: Fault
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    callback = browser.answer(browser.start("/sign-in?next=/profile"))
+    with site.logto.fault("/oidc/token", fault):
+        response = browser.get(callback)
+    assert_says(response, 503, "Sign-in is unavailable", retry="/sign-in?next=/profile")
+    assert not browser.is_signed_in
+    assert browser.sign_in("/sign-in?next=/profile").headers["Location"] == "/profile"
+
+
+@both_frameworks
+@EACH_FAULT
+def test_keys_that_cannot_be_had(sites: Sites, framework: str, fault: Fault) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    site.logto.new_key()
+    callback = browser.answer(browser.start())
+    with site.logto.fault("/oidc/jwks", fault):
+        response = browser.get(callback)
+    assert_says(response, 503, "Sign-in is unavailable", retry="/sign-in?next=/")
+    assert browser.sign_in().status_code == 302
+
+
+@both_frameworks
+def test_a_logto_that_cannot_be_found_out_about(bake: Bake, framework: str, tmp_path: Path) -> None:
+    discovery = "/oidc/.well-known/openid-configuration"
+    elsewhere = changed(lambda document: document | {"issuer": "https://evil.example/oidc"})
+    session_url = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    with serving(bake(framework=framework), framework, session_url) as site:
+        browser = site.browser()
+        with site.logto.away():
+            response = browser.get("/sign-up?next=/profile")
+            assert_says(response, 503, "Sign-in is unavailable", "/sign-up?next=/profile")
+            assert "bookstore-session" not in response.headers.get("Set-Cookie", "")
+        # Twice, as an answer that was refused must not be remembered.
+        for fault in (*UNAVAILABLE.values(), elsewhere, elsewhere):
+            with site.logto.fault(discovery, fault):
+                assert_says(browser.get("/sign-in"), 503, "Sign-in is unavailable", "/sign-in")
+        with site.logto.fault(discovery, answer("502 Bad Gateway", MARKER, "text/html")):
+            response = browser.post("/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
+            title = "You are signed out here, but maybe not at Logto"
+            assert_says(response, 503, title, "/sign-out")
+        assert browser.sign_in().headers["Location"] == "/"
+
+
+@both_frameworks
+def test_a_wrong_secret_is_loud_in_the_log(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    callback = browser.answer(browser.start())
+    refusal = oidc_error("invalid_client", "401 Unauthorized")
+    with site.log_lines() as lines, site.logto.fault("/oidc/token", refusal):
+        assert_says(browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
+    (line,) = [line for line in lines if "invalid_client" in line]
+    assert "ERROR" in line
+    assert "LOGTO_APP_SECRET" in line
+
+
+def other_key() -> Any:
+    return ECKey.generate_key("P-384", auto_kid=True)
+
+
+def signed_with_public_key(logto: FaultyLogto, claims: dict[str, Any]) -> str:
+    """What a verifier takes for good that lets the token choose between a secret and a key."""
+    header = {"alg": "HS256", "kid": logto.local.key.kid}
+    signed = f"{encoded(header)}.{encoded(claims)}"
+    signature = hmac.digest(logto.local.key.as_pem(private=False), signed.encode(), "sha256")
+    return f"{signed}.{urlsafe_b64encode(signature).decode().rstrip('=')}"
+
+
+Forgery = Callable[[FaultyLogto, dict[str, Any]], Any]
+
+FORGED_ID_TOKENS: dict[str, Forgery] = {
+    "other issuer": lambda logto, claims: logto.signed(
+        {}, claims | {"iss": "https://evil.example"}
+    ),
+    "no issuer": lambda logto, claims: logto.signed({}, without(claims, "iss")),
+    "other audience": lambda logto, claims: logto.signed({}, claims | {"aud": "other-app"}),
+    "other audiences": lambda logto, claims: logto.signed({}, claims | {"aud": ["a", "b"]}),
+    "no audience": lambda logto, claims: logto.signed({}, without(claims, "aud")),
+    "expired": lambda logto, claims: logto.signed({}, claims | {"exp": time.time() - 60}),
+    "no expiry": lambda logto, claims: logto.signed({}, without(claims, "exp")),
+    "text as expiry": lambda logto, claims: logto.signed({}, claims | {"exp": "later"}),
+    "infinite expiry": lambda logto, claims: logto.signed({}, claims | {"exp": float("inf")}),
+    "no time of issue": lambda logto, claims: logto.signed({}, without(claims, "iat")),
+    "issued tomorrow": lambda logto, claims: logto.signed(
+        {}, claims | {"iat": time.time() + 86400}
+    ),
+    "no subject": lambda logto, claims: logto.signed({}, without(claims, "sub")),
+    "empty subject": lambda logto, claims: logto.signed({}, claims | {"sub": ""}),
+    "number as subject": lambda logto, claims: logto.signed({}, claims | {"sub": 7}),
+    "other key": lambda logto, claims: logto.signed({}, claims, other_key()),
+    "unknown key": lambda logto, claims: logto.signed({"kid": "unknown"}, claims, other_key()),
+    "no kid": lambda logto, claims: logto.signed({"kid": ""}, claims),
+    "alg none": lambda logto, claims: logto.signed({"alg": "none"}, claims),
+    "alg none without kid": lambda logto, claims: logto.signed({"alg": "none", "kid": ""}, claims),
+    "public key as secret": signed_with_public_key,
+    "other algorithm": lambda logto, claims: jwt.encode(
+        claims,
+        ec.generate_private_key(ec.SECP256R1()),
+        "ES256",
+        headers={"kid": logto.local.key.kid},
+    ),
+    "RSA algorithm": lambda logto, claims: with_header(
+        logto.signed({}, claims), {"alg": "RS256", "kid": logto.local.key.kid}
+    ),
+    "a list": lambda logto, claims: logto.signed({}, [claims]),
+    "deep": lambda logto, claims: logto.signed({}, b"[" * 50_000),
+    "not a token": lambda logto, claims: MARKER,
+    "a number": lambda logto, claims: 7,
+    "nothing": lambda logto, claims: None,
+}
+
+
+def without(claims: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in claims.items() if key != name}
+
+
+def encoded(part: dict[str, Any]) -> str:
+    return urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+
+
+def with_header(token: str, header: dict[str, Any]) -> str:
+    """The token under another header, which its signature was not made for."""
+    return ".".join([encoded(header), *token.split(".")[1:]])
+
+
+@both_frameworks
+@pytest.mark.parametrize("forge", FORGED_ID_TOKENS.values(), ids=FORGED_ID_TOKENS)
+def test_an_id_token_that_does_not_hold(sites: Sites, framework: str, forge: Forgery) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+    stranger = site.browser()
+    callback = stranger.answer(stranger.start("/sign-in?next=/profile"), user="bob")
+
+    def forged(tokens: dict[str, Any]) -> dict[str, Any]:
+        claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
+        return tokens | {"id_token": forge(site.logto, claims)}
+
+    with site.log_lines() as lines, site.logto.fault("/oidc/token", changed(forged)):
+        response = stranger.get(callback)
+    if forge is FORGED_ID_TOKENS["a number"]:
+        assert_says(response, 503, "Sign-in is unavailable", "/sign-in?next=/profile")
+    else:
+        assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/profile")
+        assert any("Sign-in refused: " in line for line in lines)
+    assert not stranger.is_signed_in
+    assert browser.is_signed_in
+
+
+@both_frameworks
+def test_an_answer_that_lacks_something_does_not_put_the_rest_into_the_log(
+    sites: Sites, framework: str
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    callback = browser.answer(browser.start())
+    lacking = changed(lambda tokens: without(tokens, "expires_in"))
+    with site.log_lines() as lines, site.logto.fault("/oidc/token", lacking):
+        assert_says(browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
+    log = "\n".join(lines)
+    assert "expires_in" in log
+    assert not [token for token in site.logto.local.issued if token[:6] in log]
+
+
+@both_frameworks
+@pytest.mark.parametrize(
+    ("error", "status", "title"),
+    [
+        ("access_denied", 200, "Sign-in was cancelled"),
+        ("server_error", 503, "Sign-in is unavailable"),
+        ("temporarily_unavailable", 503, "Sign-in is unavailable"),
+        ("login_required", 400, "This sign-in is not valid"),
+        (f"{MARKER}\r\n2026 INFO forged line\x1b[31m", 400, "This sign-in is not valid"),
+    ],
+)
+def test_logto_answers_with_an_error(
+    sites: Sites, framework: str, error: str, status: int, title: str
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    state = query(browser.start("/sign-in?next=/profile"))["state"]
+    reason = f"{MARKER}\n2026 INFO forged line\x1b[31m\u202e"
+    answered = {"error": error, "error_description": reason, "state": state}
+    with site.log_lines() as lines:
+        response = browser.get("/callback", params=answered)
+    assert_says(response, status, title, retry="/sign-in?next=/profile")
+    (line,) = [line for line in lines if "forged line" in line]
+    assert error[:13] in line
+    assert "2026 INFO forged line" in line
+    assert line.isprintable()
+    assert not line.startswith("2026 INFO forged")
+    assert state not in "\n".join(lines)
+
+
+@both_frameworks
+@pytest.mark.parametrize("change", [{"code": ""}, {"iss": "https://evil.example/oidc"}])
+def test_a_callback_that_lacks_the_code_or_comes_from_another_issuer(
+    sites: Sites, framework: str, change: dict[str, str]
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    callback = browser.answer(browser.start("/sign-in?next=/profile"))
+    calls = site.logto.calls("/oidc/token")
+    response = browser.get("/callback", params=query(callback) | change)
+    assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/profile")
+    assert site.logto.calls("/oidc/token") == calls
+
+
+@both_frameworks
+def test_a_code_that_logto_does_not_know(sites: Sites, framework: str) -> None:
+    browser = sites(framework).browser()
+    state = query(browser.start())["state"]
+    response = browser.get("/callback", params={"state": state, "code": "made-up"})
+    assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/")
+
+
+@both_frameworks
+@pytest.mark.parametrize("change", [{"state": ""}, {"state": "wrong"}, {"state": "\x00\r\n<b>"}])
+def test_a_wrong_or_missing_state(sites: Sites, framework: str, change: dict[str, str]) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    callback = browser.answer(browser.start())
+    response = browser.get("/callback", params=query(callback) | change)
+    assert_says(response, 400, "This sign-in has expired", "/sign-in")
+    # What the wrong answer did not take away, the right one finds.
+    assert browser.get(callback).headers["Location"] == "/"
+    assert browser.get("/callback", params=query(callback) | change).headers["Location"] == "/"

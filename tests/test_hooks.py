@@ -1,0 +1,407 @@
+"""The check before a bake, and the next steps after it."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from interpreters import VERSIONS, interpreter
+from rendered_hooks import answered, imported, rendered
+
+DEFAULTS = answered()
+CHECK = imported("pre_gen_project", DEFAULTS)
+
+# The machine may be busy with other tests.
+UNHURRIED = settings(deadline=None)
+
+LONG_LABEL = "a" * 63
+GUID = "72F988BF-86f1-41af-91ab-2d7cd011db47"
+
+ACCEPTED: dict[str, list[Any]] = {
+    "project_name": [
+        "B", "x" * 60, "Ada's Books & Maps", "<b>Shop</b>", "a }} b", "100 % {real}", "$(id) `id`",
+        "Книги", "本屋", "مكتبة", "ספרים", "دل\u200cتنگ", "e\u0301t\u00e9", "📚", "👩\u200d👩\u200d👧", "'; DROP TABLE users",
+        "../..", "/etc/passwd", "#1", "- list", "a: b", "%PATH%", "true", "42",
+    ],
+    "project_slug": ["b", "book-store-2", LONG_LABEL, "class", "json", "app", "tests", "con1"],
+    "framework": ["flask", "quart"],
+    "logto_endpoint": [
+        "http://localhost:3001", "http://127.0.0.1:1", "http://[::1]:65535", "http://localhost/",
+        "https://bookstore.logto.app", "https://bookstore.logto.app/", "https://10.0.0.7:8443",
+        "https://xn--bcher-kva.example", "https://logto", f"https://{LONG_LABEL}.example",
+    ],
+    "logto_app_id": ["a", "A-b_9", "x" * 64, "123"],
+    "callback_url": [
+        "https://a.example/callback", "https://a.example/auth/logto/callback",
+        "http://[::1]:3000/callback", "http://127.0.0.1:3000/cb", "https://a.example/c.b_a~1-",
+        "https://a.example/sign-in/done", "https://a.example/apis", "https://a.example/...",
+    ],
+    "azure_tenant_id": [
+        "common", "organizations", "consumers", GUID, "contoso.onmicrosoft.com", "a.example",
+    ],
+    "api_resource": [
+        "", "https://api.example", "https://api.example/", "https://api.example:8443/v1/books",
+        "http://localhost:3000/api", "urn:books:api", "urn:logto:resource:books/1",
+    ],
+    "use_docker": [True, False],
+    "ci": ["github", "gitlab", "none"],
+    "catalog_owner": [
+        "", "web", "group:web", "user:default/ada.b", "default/web", "Group:default/Web_Team",
+    ],
+}  # fmt: skip
+
+NOT_TEXT: list[Any] = [None, 7, {"a": "table"}, ["a", "list"]]
+NEVER = [
+    "\0", "a\nb", "a\tb", "a\n", "\x1b[31m", "\u202eevil", "x" * 10_000, "\\CHANGE-ME", "\ud800",
+    "{{ 7*7 }}", "{% raw %}", '"""', "\\",
+]  # fmt: skip
+NEVER_BUT_IN_NAMES = [
+    "..", "../../etc", "/etc/passwd", "C:\\Windows", "$(id)", "`id`", "%PATH%", "'; DROP TABLE",
+    "javascript:alert(1)", "two words", " lead", "trail ", "a\u00a0b", "é", "📚", "a<b>", "#", "?",
+]  # fmt: skip
+
+REJECTED: dict[str, list[Any]] = {
+    "project_name": [
+        "", " ", " Bookstore", "Bookstore ", "Book\u00a0store", "x" * 61, 'The "Best"', "{# note #}",
+        "a{{b", "zero\u200bwidth", "\u200c", "\ufeffBom", "\ue000", "line\u2028break", True,
+    ],
+    "project_slug": [
+        "", "Bookstore", "3d", "-a", "a-", "a--b", "a_b", "a.b", LONG_LABEL + "a", "con", "nul", "lpt9",
+        "flask", "quart", "logto", "werkzeug", "pytest", "pip", "a/b", True,
+    ],
+    "framework": ["", "django", "Flask", True],
+    "logto_endpoint": [
+        "", "localhost:3001", "http://logto.example", "https://", "https://bücher.example",
+        "https://a.example/oidc", "https://a.example//", "https://a.example?x", "https://a.example#x",
+        "https://user@a.example", "https://u:p@a.example", "https://a.example:0",
+        "https://a.example:65536", "https://a.example:080", "https://a.example:", "HTTPS://a.example",
+        "https://A.example", "https://1.2.3", "https://1.2.3.256", "https://[::1", "http://[::2]",
+        "https://-a.example", f"https://{LONG_LABEL}a.example", "https://a..example",
+        "http://localhost.evil.example", "http://127.0.0.1.evil.example", "ftp://localhost", True,
+    ],
+    "logto_app_id": ["", "a.b", "x" * 65, True],
+    "callback_url": [
+        "", "/callback", "https://a.example", "https://a.example/", "https://a.example/callback/",
+        "https://a.example//callback", "https://a.example/a//b", "https://a.example/../callback",
+        "https://a.example/a/./b", "https://a.example/a/..", "https://a.example/callback?x=1",
+        "https://a.example/callback#x", "https://a.example/<path:x>", "https://a.example/%63",
+        "https://u:p@a.example/callback", "http://a.example/callback", "https://a.example:0/callback",
+        "https://a.example/profile", "https://a.example/sign-in", "https://a.example/sign-up",
+        "https://a.example/sign-out", "https://a.example/backchannel-logout",
+        "https://a.example/healthz", "https://a.example/readyz", "https://a.example/api",
+        "https://a.example/api/me", "https://a.example/static", "https://a.example/static/x",
+        "http://localhost:3001/callback", "https://bücher.example/callback", True,
+        "https://a.example/" + "c" * 250,
+    ],
+    "azure_tenant_id": ["", "Common", "contoso", GUID[:-1], GUID + "0", "-a.example", "a.1", True],
+    "api_resource": [
+        "api", "/api", "https://a.example/x?y", "https://a.example/x#y", "https://a.example/x y",
+        "http://a.example", "urn:books", "urn:", "urn:books:" + "x" * 250, "mailto:a@b.example", "https://u@a.example", True,
+    ],
+    "use_docker": ["true", "false", "yes", "", 1],
+    "ci": ["", "jenkins", True],
+    "catalog_owner": [
+        "group:", "/web", "default/", "a/b/c", "group:default:web", "-web", "web-", "9kind:web",
+        "group:Default/web", "x" * 64, True,
+    ],
+}  # fmt: skip
+for _question, _answers in REJECTED.items():
+    _answers += NOT_TEXT + NEVER + (NEVER_BUT_IN_NAMES if _question != "project_name" else [])
+
+
+def rejected(**answers: Any) -> list[str]:
+    bad: list[str] = CHECK.rejected(DEFAULTS | answers)
+    return bad
+
+
+@pytest.mark.parametrize("question", CHECK.RULES)
+def test_good_answers_are_accepted(question: str) -> None:
+    for answer in ACCEPTED[question]:
+        assert rejected(**{question: answer}) == [], repr(answer)
+
+
+@pytest.mark.parametrize("question", CHECK.RULES)
+def test_bad_answers_are_rejected(question: str) -> None:
+    for answer in REJECTED[question]:
+        assert rejected(**{question: answer}) == [question], repr(answer)
+
+
+def test_a_missing_answer_is_rejected() -> None:
+    without = {name: value for name, value in DEFAULTS.items() if name != "framework"}
+    assert CHECK.rejected(without) == ["framework"]
+
+
+def test_the_app_and_logto_cannot_share_an_address() -> None:
+    shared = {"logto_endpoint": "https://a.example/", "callback_url": "https://a.example/callback"}
+    assert rejected(**shared) == ["callback_url"]
+    assert rejected(**shared | {"logto_endpoint": "https://a.example.org"}) == []
+
+
+@pytest.mark.parametrize("question", ["logto_endpoint", "callback_url"])
+def test_an_accepted_address_is_what_a_url_parser_sees(question: str) -> None:
+    @UNHURRIED
+    @given(st.from_regex(CHECK.RULES[question].pattern, fullmatch=True))
+    def check(url: str) -> None:
+        parts = urlsplit(url)
+        host = parts.hostname
+        assert parts.geturl() == url
+        assert host
+        assert parts.username is None
+        assert parts.query == parts.fragment == ""
+        assert parts.port is None or 1 <= parts.port <= 65535
+        if parts.scheme == "http":
+            assert host == "localhost" or ip_address(host).is_loopback
+        else:
+            assert parts.scheme == "https"
+        if question == "logto_endpoint":
+            assert parts.path in ("", "/")
+
+    check()
+
+
+@UNHURRIED
+@given(st.from_regex(CHECK.RULES["project_name"].pattern, fullmatch=True))
+def test_an_accepted_name_means_itself_between_double_quotes(name: str) -> None:
+    quoted = f'"{name}"'
+    assert ast.literal_eval(quoted) == name
+    assert json.loads(quoted) == name
+    assert tomllib.loads(f"name = {quoted}") == {"name": name}
+    assert yaml.safe_load(f"name: {quoted}") == {"name": name}
+
+
+@pytest.mark.parametrize("hook", ["pre_gen_project", "post_gen_project"])
+def test_answers_reach_a_hook_as_data(hook: str) -> None:
+    @UNHURRIED
+    @given(st.text(st.characters()) | st.text("\"'\\\n\r{}%#`$") | st.none() | st.booleans())
+    def check(answer: str | bool | None) -> None:
+        variables = DEFAULTS | {"project_name": answer, "catalog_owner": answer}
+        assert variables == imported(hook, variables).ANSWERS
+
+    check()
+
+
+# What a rejected bake says
+
+
+def told(**answers: Any) -> str:
+    variables = DEFAULTS | {"_template": "gh:acme/cookiecutter-logto"} | answers
+    text: str = CHECK.report(variables, CHECK.rejected(variables))
+    return text
+
+
+def test_all_problems_are_told_at_once_a_line_each() -> None:
+    text = told(project_slug="My Shop", logto_endpoint="logto.example", use_docker="maybe")
+    problems = [line for line in text.splitlines() if line.startswith("- ")]
+    assert len(problems) == 3
+    for line, question, answer in zip(
+        problems,
+        ["project_slug", "logto_endpoint", "use_docker"],
+        ["'My Shop'", "'logto.example'", "'maybe'"],
+        strict=True,
+    ):
+        rule = CHECK.RULES[question]
+        for part in (rule.label, question, answer, rule.accepted, rule.example):
+            assert part in line
+
+
+def test_odd_answers_are_shown_short_and_visible() -> None:
+    line = told(project_name="a\n\u202e\x1b[2J\u00a0" + "x" * 10_000).splitlines()[2]
+    assert "a\\n\\u202e\\x1b[2J\\xa0xxx" in line
+    assert len(line) < 400
+    assert line.isprintable()
+
+
+def pasted(text: str) -> list[str]:
+    """The words of the command in a report, as a POSIX shell splits them."""
+    (line,) = [line for line in text.splitlines() if line.startswith("cookiecutter ")]
+    return shlex.split(line)
+
+
+def test_the_command_repeats_the_good_answers_and_marks_the_bad_ones() -> None:
+    words = pasted(told(project_name="Ada's $HOME", project_slug="My Shop", use_docker=False))
+    assert words[:3] == ["cookiecutter", "gh:acme/cookiecutter-logto", "--no-input"]
+    given_answers = dict(word.split("=", 1) for word in words[3:])
+    assert list(given_answers) == list(CHECK.RULES)
+    assert given_answers["project_name"] == "Ada's $HOME"
+    assert given_answers["use_docker"] == "false"
+    assert given_answers["project_slug"] == CHECK.CHANGE_ME
+
+
+def test_the_command_goes_to_the_same_version_and_the_same_folder(tmp_path: Path) -> None:
+    words = pasted(told(ci="none ", _checkout="v 1", _output_dir=str(tmp_path)))
+    assert words[3:7] == ["--checkout", "v 1", "--output-dir", str(tmp_path)]
+
+
+@UNHURRIED
+@given(st.from_regex(CHECK.RULES["project_name"].pattern, fullmatch=True))
+def test_a_posix_shell_reads_a_quoted_name_as_it_is(name: str) -> None:
+    assert shlex.split(CHECK.quoted(f"project_name={name}", windows=False)) == [
+        f"project_name={name}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("framework=flask", "framework=flask"),
+        (r"project_slug=\CHANGE-ME", r"project_slug=\CHANGE-ME"),
+        ("project_name=Ada's Books & Maps", '"project_name=Ada\'s Books & Maps"'),
+        ("callback_url=http://[::1]:3000/cb", '"callback_url=http://[::1]:3000/cb"'),
+        ("project_name=$HOME", "'project_name=$HOME'"),
+        ("project_name=Ada's `%PATH%`", "'project_name=Ada''s `%PATH%`'"),
+        ("project_name=\u201cAda\u2019s\u201d", "'project_name=\u201cAda\u2019\u2019s\u201d'"),
+    ],
+)
+def test_the_shells_of_windows_read_a_quoted_word_as_it_is(word: str, quoted: str) -> None:
+    assert CHECK.quoted(word, windows=True) == quoted
+
+
+# What a bake says at its end
+
+STEPS = imported("post_gen_project", DEFAULTS)
+
+
+def steps(*, windows: bool = False, colour: bool = False, **answers: Any) -> str:
+    text: str = STEPS.next_steps(answered(**answers), "bookstore", windows=windows, colour=colour)
+    return text
+
+
+def lines_after(text: str, heading: str) -> list[str]:
+    rest = text.split(heading)[1].splitlines()[1:]
+    return [line.strip() for line in rest[: rest.index("")]]
+
+
+def test_the_next_steps_begin_with_two_commands() -> None:
+    assert lines_after(steps(), "Run it") == ["cd bookstore", "uv run python -m dev"]
+
+
+def test_the_next_steps_name_the_addresses_to_enter() -> None:
+    text = steps(
+        logto_endpoint="https://bookstore.logto.app/",
+        callback_url="https://books.example/auth/callback",
+        framework="quart",
+    )
+    for address in (
+        "https://books.example/auth/callback",
+        "https://books.example/",
+        "https://books.example/backchannel-logout",
+        "https://bookstore.logto.app/callback/azuread",
+    ):
+        assert re.search(rf" {re.escape(address)}$", text, re.MULTILINE)
+    assert "quart run --port 3000" in text
+    assert "quart logto check " in text
+    assert "Enter LOGTO_APP_SECRET in .env" in text
+
+
+def test_the_next_steps_after_the_local_logto_say_what_else_to_change() -> None:
+    text = steps(callback_url="http://localhost:4000/callback")
+    assert "LOGTO_ENDPOINT, LOGTO_APP_ID, LOGTO_APP_SECRET in .env" in text
+    assert "http://localhost:3001/callback/azuread (with your LOGTO_ENDPOINT for" in text
+    assert "backchannel-logout (once the app has a public address)" in text
+    assert "flask run --port 4000" in text
+
+
+def test_the_next_steps_on_windows_are_for_its_shells() -> None:
+    assert lines_after(steps(windows=True), "Or without uv")[1:3] == [
+        "py -m venv .venv",
+        r".venv\Scripts\activate",
+    ]
+
+
+def test_only_the_headings_are_in_colour() -> None:
+    assert "\n# {Books} is ready.\n" in steps(project_name="# {Books}", colour=True)
+    assert "\033" not in steps()
+    assert steps(colour=True).count("\033[1m") == steps(colour=True).count("\033[0m") == 3
+
+
+@pytest.fixture
+def run_hook(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(hook: str, variables: dict[str, Any], **options: Any) -> Any:
+        script = tmp_path / "hook.py"
+        # Cookiecutter says where the project goes; cruft does not.
+        variables = {"_output_dir": str(tmp_path.parent), **variables}
+        script.write_text(rendered(hook, variables), "utf-8")
+        interpreter = options.pop("interpreter", sys.executable)
+        return subprocess.run(
+            [interpreter, str(script)], check=False, encoding="utf-8", cwd=tmp_path, **options
+        )
+
+    return run
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_console_with_few_characters_fails_no_hook(run_hook: Run, encoding: str) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = run_hook(
+        "post_gen_project", answered(project_name="📚 本屋"), capture_output=True, env=env
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\U0001f4da \\u672c\\u5c4b is ready" in done.stdout
+    done = run_hook(
+        "pre_gen_project", answered(project_name="📚" * 61), capture_output=True, env=env
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "\\U0001f4da" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_console_that_cannot_be_written_to_fails_no_bake(run_hook: Run) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run_hook("post_gen_project", DEFAULTS, stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors are closed so on POSIX only")
+def test_a_console_that_is_closed_fails_no_bake(run_hook: Run) -> None:
+    done = run_hook("post_gen_project", DEFAULTS, preexec_fn=lambda: os.close(1))
+    assert done.returncode == 0
+
+
+def test_a_pipe_gets_no_colour(run_hook: Run) -> None:
+    done = run_hook("post_gen_project", DEFAULTS, stdout=subprocess.PIPE)
+    assert "\033" not in done.stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_hooks_run_on_every_python(run_hook: Run, version: str) -> None:
+    for hook in ("pre_gen_project", "post_gen_project"):
+        done = run_hook(hook, DEFAULTS, interpreter=interpreter(version), stderr=subprocess.PIPE)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("hook", ["pre_gen_project", "post_gen_project"])
+def test_good_answers_cost_no_import_but_json(hook: str, tmp_path: Path) -> None:
+    script = tmp_path / "hook.py"
+    project = tmp_path / DEFAULTS["project_slug"]
+    project.mkdir()
+    script.write_text(rendered(hook, DEFAULTS | {"_output_dir": str(tmp_path)}), "utf-8")
+
+    def imported_by(*command: str) -> set[str]:
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", *command],
+            cwd=project,
+            env={**os.environ, "PWD": str(tmp_path)},
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+        )
+        return {line.split("|")[2].strip() for line in done.stderr.splitlines()}
+
+    assert imported_by(str(script)) <= imported_by("-c", "import json, os, collections.abc")

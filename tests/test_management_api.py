@@ -1,0 +1,161 @@
+"""The stand-in's Management API, with the answers and oddities that were measured at Logto."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from answers import TEMPLATE
+
+APP = "/api/applications/bookstore"
+RESOURCE = "https://default.logto.app/api"
+CONFIG = {
+    "clientId": "id",
+    "clientSecret": "secret",
+    "tenantId": "common",
+    "cloudInstance": "https://login.microsoftonline.com/",
+}
+CONNECTOR = {"id": "azuread", "connectorId": "azuread-universal", "config": CONFIG}
+
+
+@pytest.fixture
+def logto() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        # A cache in the template would be baked into every project.
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.syspath_prepend(str(TEMPLATE))
+        module: Any = importlib.import_module("dev.local_logto")
+    with module.LocalLogto(app_id="bookstore") as logto:
+        logto.clear()
+        yield logto
+
+
+def token(logto: Any, **changes: str) -> httpx.Response:
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": "local-m2m",
+        "client_secret": "any-text",
+        "resource": RESOURCE,
+        "scope": "all",
+    }
+    return httpx.post(f"{logto.issuer}/token", data=form | changes)
+
+
+@pytest.fixture
+def api(logto: Any) -> Iterator[httpx.Client]:
+    bearer = {"Authorization": f"Bearer {token(logto).json()['access_token']}"}
+    with httpx.Client(base_url=logto.endpoint, headers=bearer) as client:
+        yield client
+
+
+def test_who_may_call_it(logto: Any) -> None:
+    def status(bearer: str | None) -> tuple[int, str]:
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        answer = httpx.get(f"{logto.endpoint}{APP}", headers=headers)
+        return answer.status_code, answer.json().get("code", "")
+
+    logto.resources["https://api.example"] = ["all"]
+    other = token(logto, resource="https://api.example").json()["access_token"]
+    weak = token(logto, scope="").json()["access_token"]
+    assert status(token(logto).json()["access_token"]) == (200, "")
+    assert status(None) == (401, "auth.authorization_header_missing")
+    assert status("made-up") == (401, "auth.unauthorized")
+    assert status(other) == (401, "auth.unauthorized")
+    assert status(weak) == (403, "auth.forbidden")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "error"),
+    [
+        ({"client_id": "bookstore"}, 400, "unauthorized_client"),
+        ({"client_secret": "wrong"}, 401, "invalid_client"),
+        ({"resource": "https://other.logto.app/api"}, 400, "invalid_target"),
+    ],
+)
+def test_who_gets_no_token(logto: Any, changes: dict[str, str], status: int, error: str) -> None:
+    answer = token(logto, **changes)
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+
+
+def test_metadata_is_replaced_whole(logto: Any, api: httpx.Client) -> None:
+    logto.application.backchannel_logout_uri = "https://books.example/backchannel-logout"
+    metadata = {"redirectUris": ["https://books.example/callback"], "postLogoutRedirectUris": []}
+    answer = api.patch(APP, json={"oidcClientMetadata": metadata})
+    assert (answer.status_code, answer.json()["oidcClientMetadata"]) == (200, metadata)
+    assert logto.application.backchannel_logout_uri is None
+    assert api.patch(APP, json={"oidcClientMetadata": {}}).status_code == 400
+    assert api.get("/api/applications/nobody").status_code == 404
+
+
+def test_a_connector_is_created_with_200_and_a_chosen_id_and_only_once(api: httpx.Client) -> None:
+    created = api.post("/api/connectors", json=CONNECTOR)
+    assert created.status_code == 200
+    assert created.json() | CONNECTOR == created.json()
+    assert [each["id"] for each in api.get("/api/connectors").json()] == ["azuread"]
+    second = api.post("/api/connectors", json=CONNECTOR | {"id": "other"})
+    assert second.status_code == 422
+    assert second.json()["code"] == "connector.multiple_instances_not_supported"
+
+
+def test_a_config_is_replaced_whole_and_an_empty_one_kept_as_such(api: httpx.Client) -> None:
+    empty = dict.fromkeys(CONFIG, "")
+    created = api.post("/api/connectors", json=CONNECTOR | {"config": empty})
+    assert (created.status_code, created.json()["config"]) == (200, {})
+    address = "/api/connectors/azuread"
+    full = api.patch(address, json={"config": CONFIG | {"scopes": "User.Read"}})
+    assert full.json()["config"] == CONFIG | {"scopes": "User.Read"}
+    assert api.patch(address, json={"config": CONFIG}).json()["config"] == CONFIG
+    assert api.patch("/api/connectors/other", json={"config": CONFIG}).status_code == 404
+
+
+def test_no_config_is_taken_too(api: httpx.Client) -> None:
+    created = api.post("/api/connectors", json={"connectorId": "azuread-universal"})
+    assert (created.status_code, created.json()["config"]) == (200, {})
+
+
+def test_a_field_that_is_missing_is_named(api: httpx.Client) -> None:
+    config = {name: value for name, value in CONFIG.items() if name != "tenantId"}
+    refused = api.post("/api/connectors", json=CONNECTOR | {"config": config})
+    assert (refused.status_code, refused.json()["code"]) == (400, "connector.invalid_config")
+    assert [issue["path"] for issue in refused.json()["data"]["issues"]] == [["tenantId"]]
+
+
+def test_targets_are_replaced_and_unknown_ones_dropped_without_a_word(api: httpx.Client) -> None:
+    def targets(*sent: str) -> Any:
+        body = {"socialSignInConnectorTargets": sent}
+        answer = api.patch("/api/sign-in-exp", json=body)
+        assert answer.status_code == 200
+        return answer.json()["socialSignInConnectorTargets"]
+
+    assert targets("azuread") == []
+    api.post("/api/connectors", json=CONNECTOR)
+    assert targets("google", "azuread") == ["azuread"]
+    assert targets() == []
+
+
+def test_the_public_sign_in_experience_shows_what_was_set(api: httpx.Client) -> None:
+    def shown() -> Any:
+        return httpx.get(f"{api.base_url}/api/.well-known/sign-in-exp").json()
+
+    assert shown()["socialConnectors"] == []
+    api.post("/api/connectors", json=CONNECTOR | {"id": "chosen"})
+    none = {"identifiers": [], "password": False, "verify": False}
+    change = {"socialSignInConnectorTargets": ["azuread"], "signUp": none}
+    api.patch("/api/sign-in-exp", json=change)
+    assert [each["id"] for each in shown()["socialConnectors"]] == ["chosen"]
+    assert shown()["signUp"] == none
+
+
+def test_api_resources_and_their_scopes_exist_once(logto: Any, api: httpx.Client) -> None:
+    resource = {"name": "Books", "indicator": "https://api.example"}
+    created = api.post("/api/resources", json=resource)
+    scopes = f"/api/resources/{created.json()['id']}/scopes"
+    assert created.status_code == 201
+    assert api.post("/api/resources", json=resource).status_code == 422
+    assert api.post(scopes, json={"name": "read:books"}).status_code == 201
+    assert api.post(scopes, json={"name": "read:books"}).json()["code"] == "scope.name_exists"
+    (known,) = api.get("/api/resources?includeScopes=true").json()
+    assert [scope["name"] for scope in known["scopes"]] == ["read:books"]
+    assert logto.resources == {"https://api.example": ["read:books"]}

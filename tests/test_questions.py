@@ -1,0 +1,166 @@
+"""The questions: each has a label, a default that bakes, and nothing that an answer can break."""
+
+import re
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires
+from typing import Any
+
+import pytest
+from answers import SETTINGS, everything
+from conftest import Bake
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from rendered_hooks import answered, imported
+
+QUESTIONS = [name for name in SETTINGS if not name.startswith("_")]
+PROMPTS = SETTINGS["__prompts__"]
+CHECK = imported("pre_gen_project", answered())
+
+# The machine may be busy with other tests.
+UNHURRIED = settings(deadline=None, max_examples=50)
+
+ANYTHING: st.SearchStrategy[Any] = st.one_of(
+    st.text(st.characters()),
+    st.text('/:.?#[]@{}%"\\ abc'),
+    st.booleans(),
+    st.none(),
+    st.integers(),
+)
+# A user config can hold a table where a text is asked for, but Cookiecutter checks the choices.
+ANSWERS = {
+    name: ANYTHING if isinstance(default, list) else ANYTHING | st.just({"a": "table"})
+    for name, default in SETTINGS.items()
+    if name in QUESTIONS
+}
+
+
+def test_every_question_has_a_rule_and_they_come_in_one_order() -> None:
+    assert list(CHECK.RULES) == QUESTIONS
+    assert list(PROMPTS) == QUESTIONS
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_reads_like_a_field_of_a_form(question: str) -> None:
+    prompt, default = PROMPTS[question], SETTINGS[question]
+    labels = prompt if isinstance(default, list) else {"__prompt__": prompt}
+    assert labels["__prompt__"].startswith(CHECK.RULES[question].label)
+    assert list(labels)[1:] == (default if isinstance(default, list) else [])
+    # The number of the question stands before the first line; a terminal has 80 columns.
+    assert max(map(len, f"  [11/11] {labels['__prompt__']}".splitlines())) < 80
+    # Cookiecutter would take words in brackets for styles, and leave them out.
+    assert not re.search(r"[\[\]]", "".join(labels.values()))
+
+
+def test_the_defaults_are_accepted() -> None:
+    assert CHECK.rejected(answered()) == []
+
+
+def test_the_examples_are_accepted() -> None:
+    for rule in CHECK.RULES.values():
+        example = {"true": True}.get(rule.example, rule.example)
+        assert CHECK.accepts(rule, example)
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("Bookstore", "bookstore"),
+        ("Books & Maps", "books-maps"),
+        ("Книги", "knigi"),
+        ("3D shop", "app-3d-shop"),
+        ("📚", "app"),
+        ("Flask", "app-flask"),
+        ("Con", "app-con"),
+        ("北" * 60, "bei-" * 15 + "bei"),
+        ("9" + "x" * 59, "app-9" + "x" * 58),
+    ],
+)
+def test_the_slug_follows_the_name(name: str, slug: str) -> None:
+    variables = answered(project_name=name)
+    assert variables["project_slug"] == slug
+    assert CHECK.rejected(variables) == []
+
+
+@UNHURRIED
+@given(st.from_regex(CHECK.RULES["project_name"].pattern, fullmatch=True))
+def test_any_good_name_gives_a_good_slug_and_app_id(name: str) -> None:
+    assert CHECK.rejected(answered(project_name=name)) == []
+
+
+@UNHURRIED
+@given(st.fixed_dictionaries({}, optional=ANSWERS))
+@example({"callback_url": ""})
+@example({"callback_url": "http://[::1"})
+@example({"project_name": {}, "project_slug": {}, "logto_endpoint": {}, "callback_url": {}})
+def test_no_answer_keeps_the_check_from_speaking(answers: dict[str, Any]) -> None:
+    variables = answered(**answers)
+    bad = imported("pre_gen_project", variables).rejected(variables)
+    assert CHECK.report(variables, bad).count("\n- ") == len(bad)
+
+
+@pytest.mark.parametrize(
+    ("callback", "origin", "path"),
+    [
+        ("http://localhost:3000/callback", "http://localhost:3000", "/callback"),
+        ("https://a.example/auth/callback", "https://a.example", "/auth/callback"),
+        ("http://[::1]:3000/cb", "http://[::1]:3000", "/cb"),
+    ],
+)
+def test_the_address_of_the_app_comes_from_the_callback(
+    callback: str, origin: str, path: str
+) -> None:
+    variables = answered(callback_url=callback)
+    assert (variables["__origin"], variables["__callback_path"]) == (origin, path)
+
+
+def test_the_endpoint_loses_its_trailing_slash() -> None:
+    variables = answered(logto_endpoint="https://bookstore.logto.app/")
+    assert variables["__logto_endpoint"] == "https://bookstore.logto.app"
+
+
+def test_expressions_can_be_copied_into_a_catalog_as_they_are() -> None:
+    # Backstage reads ${{ }} itself, and blocks and comments are not for it either.
+    for expression in map(str, SETTINGS.values()):
+        assert not re.search(r"\$\{\{|\{%|\{#", expression)
+
+
+def needed_by(requirement: Requirement) -> set[str]:
+    """The names of the distributions that this one brings, itself among them, on this system."""
+    found: set[str] = set()
+    waiting = [requirement]
+    while waiting:
+        current = waiting.pop()
+        name = canonicalize_name(current.name)
+        try:
+            lines = requires(name) or []
+        except PackageNotFoundError:
+            lines = []
+        for line in lines if name not in found or current.extras else []:
+            needed = Requirement(line)
+            extras = {"", *current.extras}
+            if not needed.marker or any(needed.marker.evaluate({"extra": e}) for e in extras):
+                waiting.append(needed)
+        found.add(name)
+    return found
+
+
+def test_a_project_cannot_be_called_like_a_package_that_it_installs(bake: Bake) -> None:
+    installed: set[str] = set()
+    for answers in everything(on=True):
+        settings = tomllib.loads(bake(**answers).read("pyproject.toml"))
+        for line in [
+            *settings["project"]["dependencies"],
+            *settings["dependency-groups"]["dev"],
+            *settings.get("build-system", {}).get("requires", []),
+        ]:
+            installed |= needed_by(Requirement(line))
+    assert {"flask", "quart", "logto", "werkzeug", "pytest"} <= installed
+    assert installed <= set(SETTINGS["__reserved_slugs"].split())
+
+
+def test_a_project_cannot_be_called_like_a_device_of_windows() -> None:
+    ports = [f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)]
+    for name in ["con", "prn", "aux", "nul", *ports]:
+        assert CHECK.rejected(answered(project_slug=name)) == ["project_slug"]

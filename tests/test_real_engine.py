@@ -1,0 +1,448 @@
+"""The local Logto held against Logto's own engine, the npm package oidc-provider.
+
+First the generated app signs people in with the engine in place of the stand-in. Then both
+are asked the same, and must give the same answers: what a bake's own tests show with the
+stand-in is then true of Logto, too.
+"""
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from answers import ROOT, Answers, everything
+from conftest import FULL, Bake, environment
+from processes import Process, free_port, running
+from visitor import Visitor
+
+RESOURCE = "https://api.bookstore.example/"
+# Seconds. The SDK takes a minute off the lifetime of an access token, so with this one it
+# refreshes at every use.
+EXPIRED_AT_ONCE = 30
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Logto's own engine, at `http://localhost:<port>`, with one registered application."""
+
+    endpoint: str
+    process: Process
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What it reported under this name, in order."""
+        lines = [line for line in self.process.output.splitlines() if line.startswith("{")]
+        return [event for line in lines if (event := json.loads(line))["event"] == name]
+
+
+@contextmanager
+def engine_for(node: str, app_origin: str, **options: object) -> Iterator[Engine]:
+    port = free_port()
+    options |= {
+        "port": port,
+        "redirectUri": f"{app_origin}/callback",
+        "postLogoutRedirectUri": f"{app_origin}/",
+        "resource": RESOURCE,
+    }
+    command = [node, "provider.mjs", json.dumps(options)]
+    with running(command, ROOT / "tests/node", environment()) as process:
+        process.wait_for_text('"listening"')
+        yield Engine(f"http://localhost:{port}", process)
+
+
+# The generated app with the engine
+
+
+@dataclass(frozen=True)
+class Place:
+    """A generated app and the engine that it signs people in with."""
+
+    app: str
+    engine: Engine
+
+
+@pytest.fixture(scope="module", params=FULL)
+def place(request: pytest.FixtureRequest, bake: Bake, node: str) -> Iterator[Place]:
+    answers: Answers = request.param
+    port = free_port()
+    app = f"http://localhost:{port}"
+    with engine_for(node, app, accessTokenSeconds=EXPIRED_AT_ONCE) as engine:
+        settings = {
+            "LOGTO_ENDPOINT": engine.endpoint,
+            "LOGTO_APP_ID": "bookstore",
+            "LOGTO_APP_SECRET": "secret",
+            "LOGTO_CALLBACK_URL": f"{app}/callback",
+            "LOGTO_API_RESOURCE": RESOURCE,
+        }
+        command = [str(answers["framework"]), "run", "--port", str(port)]
+        with bake(**answers).start(*command, **settings) as process:
+            process.wait_for(app)
+            yield Place(app, engine)
+
+
+def test_the_app_signs_a_person_in(place: Place) -> None:
+    with Visitor(place.engine.endpoint) as visitor:
+        home = visitor.visit(f"{place.app}/sign-in")
+        assert home.url == f"{place.app}/"
+        assert "Ada Lovelace" in home.text
+
+
+def test_the_app_refreshes_and_reads_userinfo(place: Place) -> None:
+    with Visitor(place.engine.endpoint) as visitor:
+        visitor.visit(f"{place.app}/sign-in")
+        before = place.engine.events("grant").count({"event": "grant", "type": "refresh_token"})
+        profile = visitor.visit(f"{place.app}/profile")
+        after = place.engine.events("grant").count({"event": "grant", "type": "refresh_token"})
+        assert profile.url == f"{place.app}/profile"
+        assert "ada@bookstore.example" in profile.text
+        assert after > before
+        assert place.engine.events("userinfo refused") == []
+
+
+def test_the_app_signs_a_person_out_at_the_engine_too(place: Place) -> None:
+    with Visitor(place.engine.endpoint) as visitor:
+        visitor.visit(f"{place.app}/sign-in")
+        signed_out = len(place.engine.events("signed out"))
+        home = visitor.visit(f"{place.app}/sign-out")
+        assert home.url == f"{place.app}/"
+        assert "Ada Lovelace" not in home.text
+        assert len(place.engine.events("signed out")) == signed_out + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter", "value"),
+    [
+        ("/sign-in?connector=azuread", "directSignIn", "social:azuread"),
+        ("/sign-up", "firstScreen", "register"),
+    ],
+)
+def test_the_engine_sees_which_page_the_app_asks_for(
+    place: Place, path: str, parameter: str, value: str
+) -> None:
+    with Visitor(place.engine.endpoint) as visitor:
+        visitor.visit(f"{place.app}{path}")
+    assert place.engine.events("interaction")[-1][parameter] == value
+
+
+# The stand-in beside the engine
+
+APP = "http://localhost:3000"
+VERIFIER = secrets.token_urlsafe(32)
+CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().strip("=")
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One of the two, asked over HTTP by a visitor of its own."""
+
+    endpoint: str
+    visitor: Visitor
+
+    def discovery(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.visitor.http.get(
+            f"{self.endpoint}/oidc/.well-known/openid-configuration"
+        ).json()
+        return found
+
+    def authorize(self, **changes: str | None) -> httpx.Response:
+        """Send an authorization request, and go on until the answer to the app."""
+        wanted = {
+            "client_id": "bookstore",
+            "redirect_uri": f"{APP}/callback",
+            "response_type": "code",
+            "scope": "openid offline_access profile email read:books",
+            "prompt": "consent",
+            "state": "a state",
+            "code_challenge": CHALLENGE,
+            "code_challenge_method": "S256",
+            "resource": RESOURCE,
+        }
+        query = {name: value for name, value in (wanted | changes).items() if value is not None}
+        return self.visitor.visit(f"{self.endpoint}/oidc/auth", query, until=APP)
+
+    def code(self, **changes: str | None) -> str:
+        return callback_query(self.authorize(**changes))["code"]
+
+    def token(self, **fields: str) -> httpx.Response:
+        sent = {"client_id": "bookstore", "client_secret": "secret", **fields}
+        return self.visitor.http.post(f"{self.endpoint}/oidc/token", data=sent)
+
+    def exchange(self, code: str, **fields: str) -> httpx.Response:
+        sent = {"code": code, "redirect_uri": f"{APP}/callback", "code_verifier": VERIFIER}
+        return self.token(grant_type="authorization_code", **(sent | fields))
+
+    def sign_in(self, **changes: str | None) -> dict[str, Any]:
+        answer = self.exchange(self.code(**changes))
+        assert answer.status_code == 200, answer.text
+        tokens: dict[str, Any] = answer.json()
+        return tokens
+
+    def userinfo(self, access_token: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {access_token}"}
+        return self.visitor.http.get(f"{self.endpoint}/oidc/me", headers=headers)
+
+    def end_session(self, **query: str) -> httpx.Response:
+        sent = {"client_id": "bookstore", "post_logout_redirect_uri": f"{APP}/", **query}
+        return self.visitor.visit(f"{self.endpoint}/oidc/session/end", sent, until=APP)
+
+    def asks_who_it_is(self) -> bool:
+        """Whether a new sign-in would have to ask, as nobody is signed in."""
+        answer = self.authorize(prompt="none", scope="openid")
+        return callback_query(answer).get("error") == "login_required"
+
+
+def callback_query(answer: httpx.Response) -> dict[str, str]:
+    assert answer.has_redirect_location, f"{answer.status_code}: {answer.text}"
+    address = httpx.URL(answer.headers["location"])
+    assert str(address).startswith(f"{APP}/callback")
+    return dict(address.params)
+
+
+def part(token: str, number: int) -> dict[str, Any]:
+    """The header (0) or the claims (1) of a signed token."""
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(token.split(".")[number] + "=="))
+    return found
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str, str]:
+    body = answer.json()
+    return answer.status_code, body["error"], body["error_description"]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("engine", "stand-in")
+    ],
+)
+def endpoint(request: pytest.FixtureRequest, bake: Bake, node: str) -> Iterator[str]:
+    if request.param == "engine":
+        with engine_for(node, APP) as engine:
+            yield engine.endpoint
+        return
+    port = free_port()
+    settings = {
+        "LOGTO_APP_ID": "bookstore",
+        "LOGTO_CALLBACK_URL": f"{APP}/callback",
+        "LOGTO_API_RESOURCE": RESOURCE,
+    }
+    command = ["python", "-m", "dev.local_logto", "--port", str(port)]
+    with bake(**everything(on=True)[0]).start(*command, **settings) as process:
+        process.wait_for(f"http://localhost:{port}/oidc/jwks")
+        yield f"http://localhost:{port}"
+
+
+@pytest.fixture
+def provider(endpoint: str) -> Iterator[Provider]:
+    with Visitor(endpoint) as visitor:
+        yield Provider(endpoint, visitor)
+
+
+def test_discovery_names_logtos_addresses(provider: Provider) -> None:
+    found = provider.discovery()
+    issuer = f"{provider.endpoint}/oidc"
+    expected = {
+        "issuer": issuer,
+        "authorization_endpoint": f"{issuer}/auth",
+        "token_endpoint": f"{issuer}/token",
+        "userinfo_endpoint": f"{issuer}/me",
+        "jwks_uri": f"{issuer}/jwks",
+        "end_session_endpoint": f"{issuer}/session/end",
+        "code_challenge_methods_supported": ["S256"],
+        "id_token_signing_alg_values_supported": ["ES384"],
+        "authorization_response_iss_parameter_supported": True,
+    }
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_the_key_is_public_and_for_es384(provider: Provider) -> None:
+    (key,) = provider.visitor.http.get(f"{provider.endpoint}/oidc/jwks").json()["keys"]
+    assert {name: key[name] for name in ("kty", "crv", "alg", "use")} == {
+        "kty": "EC",
+        "crv": "P-384",
+        "alg": "ES384",
+        "use": "sig",
+    }
+    assert key.keys() == {"kty", "crv", "alg", "use", "kid", "x", "y"}
+
+
+def test_an_unknown_client_gets_no_redirect(provider: Provider) -> None:
+    answer = provider.authorize(client_id="somebody-else")
+    assert refusal(answer) == (400, "invalid_client", "client is invalid")
+
+
+def test_an_unregistered_redirect_uri_gets_no_redirect(provider: Provider) -> None:
+    answer = provider.authorize(redirect_uri=f"{APP}/elsewhere")
+    assert refusal(answer) == (
+        400,
+        "invalid_redirect_uri",
+        "redirect_uri did not match any of the client's registered redirect_uris",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"code_challenge": None, "code_challenge_method": None}, "invalid_request"),
+        ({"code_challenge_method": "plain"}, "invalid_request"),
+        ({"resource": "https://unknown.example/"}, "invalid_target"),
+        ({"prompt": "select_account"}, "invalid_request"),
+        ({"response_type": "nonsense"}, "unsupported_response_type"),
+    ],
+    ids=["no PKCE", "plain PKCE", "unknown resource", "unknown prompt", "nonsense"],
+)
+def test_a_wrong_request_is_told_to_the_app(
+    provider: Provider, changes: dict[str, str | None], error: str
+) -> None:
+    query = callback_query(provider.authorize(**changes))
+    assert query["error"] == error
+    assert query["state"] == "a state"
+    assert query["iss"] == f"{provider.endpoint}/oidc"
+
+
+def test_a_sign_in_ends_with_a_code_the_state_and_the_issuer(provider: Provider) -> None:
+    query = callback_query(provider.authorize())
+    assert query.keys() == {"code", "state", "iss"}
+    assert query["state"] == "a state"
+    assert query["iss"] == f"{provider.endpoint}/oidc"
+
+
+def test_the_token_answer_has_the_same_members(provider: Provider) -> None:
+    tokens = provider.sign_in()
+    names = {"access_token", "expires_in", "id_token", "refresh_token", "scope", "token_type"}
+    assert tokens.keys() == names
+    assert tokens["token_type"] == "Bearer"
+    assert tokens["expires_in"] == 3600
+
+
+def test_the_id_token_is_logtos(provider: Provider) -> None:
+    token = provider.sign_in()["id_token"]
+    assert part(token, 0).keys() == {"alg", "kid"}
+    assert part(token, 0)["alg"] == "ES384"
+    claims = part(token, 1)
+    # Only an application that asks for back-channel logout with a session gets the last.
+    assert claims.keys() - {"sid"} == {
+        *{"sub", "name", "username", "preferred_username", "picture", "email", "email_verified"},
+        *{"created_at", "updated_at", "aud", "exp", "iat", "iss"},
+    }
+    assert claims["aud"] == "bookstore"
+    assert claims["created_at"] > 10**12, "milliseconds"
+
+
+def test_an_access_token_for_no_resource_is_opaque(provider: Provider) -> None:
+    assert len(provider.sign_in()["access_token"]) == 43
+
+
+def test_offline_access_needs_the_consent_prompt(provider: Provider) -> None:
+    assert "refresh_token" not in provider.sign_in(prompt=None)
+
+
+def test_a_code_works_once(provider: Provider) -> None:
+    code = provider.code()
+    provider.exchange(code)
+    expected = (400, "invalid_grant", "grant request is invalid")
+    assert refusal(provider.exchange(code)) == expected
+
+
+def test_a_code_that_is_used_again_costs_the_tokens(provider: Provider) -> None:
+    code = provider.code()
+    access_token = provider.exchange(code).json()["access_token"]
+    provider.exchange(code)
+    assert provider.userinfo(access_token).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"code_verifier": "x" * 43}, {"redirect_uri": f"{APP}/elsewhere"}, {"code": "made-up"}],
+)
+def test_a_code_works_for_its_own_request_only(provider: Provider, changes: dict[str, str]) -> None:
+    answer = provider.exchange(**{"code": provider.code(), **changes})
+    assert refusal(answer) == (400, "invalid_grant", "grant request is invalid")
+
+
+def test_a_wrong_secret_is_refused_before_the_code_is_looked_at(provider: Provider) -> None:
+    answer = provider.exchange("made-up", client_secret="wrong")
+    assert refusal(answer) == (401, "invalid_client", "client authentication failed")
+
+
+def test_the_secret_may_come_in_the_header(provider: Provider) -> None:
+    answer = provider.visitor.http.post(
+        f"{provider.endpoint}/oidc/token",
+        auth=("bookstore", "secret"),
+        data={
+            "grant_type": "authorization_code",
+            "code": provider.code(),
+            "redirect_uri": f"{APP}/callback",
+            "code_verifier": VERIFIER,
+        },
+    )
+    assert answer.status_code == 200
+
+
+def test_a_refresh_with_a_resource_gives_a_signed_token_for_it(provider: Provider) -> None:
+    refresh_token = provider.sign_in()["refresh_token"]
+    fields = {"refresh_token": refresh_token, "resource": RESOURCE}
+    answer = provider.token(grant_type="refresh_token", **fields).json()
+    assert part(answer["access_token"], 0).keys() == {"alg", "typ", "kid"}
+    assert part(answer["access_token"], 0)["typ"] == "at+jwt"
+    claims = part(answer["access_token"], 1)
+    assert claims.keys() == {"jti", "sub", "iat", "exp", "scope", "client_id", "iss", "aud"}
+    assert claims["aud"] == RESOURCE
+    assert claims["scope"] == "read:books"
+
+
+def test_a_refresh_token_is_not_rotated_while_it_is_young(provider: Provider) -> None:
+    refresh_token = provider.sign_in()["refresh_token"]
+    answer = provider.token(grant_type="refresh_token", refresh_token=refresh_token).json()
+    assert answer["refresh_token"] == refresh_token
+
+
+def test_a_resource_that_was_not_asked_for_at_the_sign_in_is_refused(provider: Provider) -> None:
+    refresh_token = provider.sign_in(resource=None)["refresh_token"]
+    fields = {"refresh_token": refresh_token, "resource": RESOURCE}
+    answer = provider.token(grant_type="refresh_token", **fields)
+    assert refusal(answer)[:2] == (400, "invalid_target")
+
+
+def test_a_made_up_refresh_token_is_refused(provider: Provider) -> None:
+    answer = provider.token(grant_type="refresh_token", refresh_token="made-up")
+    assert refusal(answer) == (400, "invalid_grant", "grant request is invalid")
+
+
+def test_userinfo_tells_what_the_id_token_told(provider: Provider) -> None:
+    tokens = provider.sign_in()
+    protocol = {"aud", "exp", "iat", "iss", "sid"}
+    told = {name: v for name, v in part(tokens["id_token"], 1).items() if name not in protocol}
+    assert provider.userinfo(tokens["access_token"]).json() == told
+
+
+def test_userinfo_refuses_a_made_up_token(provider: Provider) -> None:
+    answer = provider.userinfo("made-up")
+    assert refusal(answer) == (401, "invalid_token", "invalid token provided")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+
+
+def test_a_sign_out_leads_back_to_the_app(provider: Provider) -> None:
+    provider.sign_in()
+    assert provider.end_session().headers["location"] == f"{APP}/"
+    assert provider.asks_who_it_is()
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ({"post_logout_redirect_uri": f"{APP}/elsewhere"}, "invalid_request"),
+        ({"client_id": "somebody-else"}, "invalid_client"),
+    ],
+)
+def test_a_refused_sign_out_leaves_the_user_signed_in(
+    provider: Provider, query: dict[str, str], error: str
+) -> None:
+    provider.sign_in()
+    assert refusal(provider.end_session(**query))[:2] == (400, error)
+    assert not provider.asks_who_it_is()

@@ -1,0 +1,392 @@
+"""Sessions in SQLite and in Redis: shared, mortal, and safe from what happens to a store."""
+
+import contextlib
+import os
+import resource
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from conftest import Bake
+from processes import Process, running
+from sites import (
+    Browser,
+    Site,
+    assert_says,
+    both_frameworks,
+    both_stores,
+    process,
+    redis_server,
+    serving,
+)
+
+Sites = Callable[..., Site]
+DOWN = "This page is unavailable"
+HOUR = 3600
+
+
+@contextmanager
+def sql(site: Site) -> Iterator[sqlite3.Connection]:
+    """A connection to the app's SQLite file, as somebody else's program has it."""
+    connection = sqlite3.connect(site.database, isolation_level=None)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def redis_of(site: Site) -> Any:
+    return redis.Redis.from_url(site.variables["SESSION_URL"], decode_responses=True)
+
+
+def remaining(site: Site) -> dict[str, float]:
+    """The entries of the session store, and how many seconds each has left."""
+    if site.variables["SESSION_URL"].startswith("redis"):
+        server = redis_of(site)
+        return {key: server.pttl(key) / 1000 for key in server.keys("bookstore:session:*")}
+    with sql(site) as connection:
+        rows = connection.execute("SELECT key, expires_at FROM sessions").fetchall()
+    return {key: expires_at - time.time() for key, expires_at in rows}
+
+
+def let_expire(site: Site, key: str) -> None:
+    if site.variables["SESSION_URL"].startswith("redis"):
+        redis_of(site).pexpire(key, 1)
+        time.sleep(0.01)
+    else:
+        with sql(site) as connection:
+            connection.execute("UPDATE sessions SET expires_at = 1 WHERE key = ?", [key])
+
+
+@both_frameworks
+@both_stores
+def test_two_processes_share_sessions(sites: Sites, framework: str, store: str) -> None:
+    site = sites(framework, store)
+    browser = site.browser()
+    address = browser.start(f"{site.urls[1]}/sign-in?next=/profile")
+    assert browser.get(browser.answer(address)).headers["Location"] == "/profile"
+    assert "Alice Archer" in browser.get(f"{site.urls[1]}/profile").text
+    browser.post(f"{site.urls[1]}/sign-out")
+    assert not browser.is_signed_in
+
+
+@both_frameworks
+@both_stores
+def test_a_session_ends_with_its_lifetime_whatever_it_is_used_for(
+    sites: Sites, framework: str, store: str
+) -> None:
+    site = sites(framework, store)
+    browser = site.browser()
+    before = remaining(site)
+    response = browser.sign_in()
+    assert f"Max-Age={12 * HOUR}" in response.headers["Set-Cookie"]
+    (key,) = set(remaining(site)) - set(before)
+    at_first = remaining(site)[key]
+    assert 12 * HOUR - 30 < at_first <= 12 * HOUR
+
+    time.sleep(1.1)
+    assert "Set-Cookie" not in browser.get("/test/note?name=n1&value=1").headers
+    assert remaining(site)[key] < at_first - 1
+
+    let_expire(site, key)
+    assert not browser.is_signed_in
+
+
+@both_frameworks
+@both_stores
+def test_a_sign_in_that_nobody_finishes_expires(sites: Sites, framework: str, store: str) -> None:
+    site = sites(framework, store)
+    browser = site.browser()
+    before = remaining(site)
+    response = browser.get("/sign-in?next=/profile")
+    assert "Max-Age=900" in response.headers["Set-Cookie"]
+    (key,) = set(remaining(site)) - set(before)
+    assert 15 * 60 - 30 < remaining(site)[key] <= 15 * 60
+    callback = browser.answer(response.headers["Location"])
+    let_expire(site, key)
+    assert_says(browser.get(callback), 400, "This sign-in has expired", "/sign-in")
+
+
+@both_frameworks
+def test_expired_rows_are_deleted_as_the_app_runs(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    with sql(site) as connection:
+        for table, columns in (("sessions", "(?, '{}', 1, NULL, NULL)"), ("claims", "(?, 1)")):
+            rows = [[f"old-{number}"] for number in range(250)]
+            connection.executemany(f"INSERT INTO {table} VALUES {columns}", rows)  # noqa: S608
+        for _ in range(3):
+            site.browser().start()
+        assert not connection.execute("SELECT 1 FROM sessions WHERE expires_at < 2").fetchall()
+        assert not connection.execute("SELECT 1 FROM claims WHERE expires_at < 2").fetchall()
+
+
+@both_frameworks
+@both_stores
+def test_a_session_id_that_the_app_did_not_issue_is_never_adopted(
+    sites: Sites, framework: str, store: str
+) -> None:
+    site = sites(framework, store)
+    chosen = {"bookstore-session": "chosen-by-somebody"}
+    response = httpx.get(f"{site.url}/test/note?name=n1&value=before", cookies=chosen)
+    own = response.cookies["bookstore-session"]
+    assert own != "chosen-by-somebody"
+
+    # A new id at sign-in, and nothing of the session before it.
+    browser = site.browser()
+    browser.http.cookies = response.cookies
+    assert "before" in browser.get("/test/note?name=n2").text
+    browser.sign_in()
+    assert browser.session_cookie != own
+    assert "before" not in browser.get("/test/note?name=n2").text
+    assert (
+        "n1"
+        not in httpx.get(f"{site.url}/test/note?name=n3", cookies={"bookstore-session": own}).text
+    )
+
+
+@both_frameworks
+@both_stores
+def test_a_cookie_of_one_kind_is_of_no_use_as_the_other(
+    sites: Sites, framework: str, store: str
+) -> None:
+    site = sites(framework, store)
+    browser = site.browser()
+    callback = browser.answer(browser.start())
+    ((name, pending),) = [item for item in browser.http.cookies.items() if "sign-in" in item[0]]
+    browser.get("/test/note?name=n1&value=1")
+    session = browser.session_cookie or ""
+    swapped = {name: session, "bookstore-session": pending}
+    response = httpx.get(f"{site.url}{callback}", cookies=swapped)
+    assert_says(response, 400, "This sign-in has expired", "/sign-in")
+    assert browser.get(callback).headers["Location"] == "/"
+
+
+@pytest.mark.slow
+@both_frameworks
+def test_a_locked_file(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+    callback = browser.answer(browser.start("/sign-in?next=/profile"))
+    pauses: list[float] = []
+    with sql(site) as somebody, pauses_of(site, pauses), site.log_lines() as lines:
+        somebody.execute("BEGIN EXCLUSIVE")
+        start = time.monotonic()
+        with ThreadPoolExecutor(3) as pool:
+            answers = list(pool.map(browser.get, ["/sign-in", callback, "/test/note?name=n1"]))
+        assert time.monotonic() - start < 6
+        assert [answer.status_code for answer in answers] == [503, 503, 503]
+        assert_says(answers[0], 503, DOWN, "/sign-in")
+        assert_says(answers[2], 503, DOWN, "/test/note?name=n1")
+        assert not [answer for answer in answers if "Set-Cookie" in answer.headers]
+        assert browser.get("/readyz").status_code == 503
+        # Who only reads does not notice.
+        assert browser.is_signed_in
+    assert "Traceback" not in "\n".join(lines)
+    assert max(pauses) < 0.5
+    assert browser.get("/readyz").status_code == 200
+    # Nothing was lost.
+    assert browser.get(callback).headers["Location"] == "/profile"
+
+
+@contextmanager
+def pauses_of(site: Site, pauses: list[float]) -> Iterator[None]:
+    """Collect how long `/healthz`, which needs nothing, takes to answer meanwhile."""
+    over = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=site.url) as http:
+            while not over.wait(0.02):
+                start = time.monotonic()
+                assert http.get("/healthz").status_code == 200
+                pauses.append(time.monotonic() - start)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join()
+
+
+def family(process: Process) -> list[int]:
+    """The ids of a process and of all that it started."""
+    found = [process._process.pid]
+    for pid in found:
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            found += map(int, children.read_text().split())
+    return found
+
+
+@both_frameworks
+def test_a_full_disk(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+    pids = [pid for started in site.processes for pid in family(started)]
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    for pid in pids:
+        # Whatever it writes past the first bytes of a file fails.
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
+    try:
+        assert_says(browser.get("/sign-in"), 503, DOWN, "/sign-in")
+        assert browser.get("/readyz").status_code == 503
+    finally:
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+    assert browser.is_signed_in
+    assert browser.sign_in().headers["Location"] == "/"
+    assert browser.get("/readyz").status_code == 200
+
+
+@both_frameworks
+@pytest.mark.parametrize("what", ["garbage", "a folder", "nothing"])
+def test_a_file_that_is_none_of_ours(sites: Sites, framework: str, what: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+    for file in site.database.parent.glob("sessions.sqlite3*"):
+        file.unlink()
+    if what == "garbage":
+        site.database.write_bytes(b"this is no database " * 1000)
+    elif what == "a folder":
+        site.database.mkdir()
+    if what != "nothing":
+        assert_says(browser.get("/profile?tab=1"), 503, DOWN, "/profile?tab=1")
+        assert_says(browser.get("/sign-in"), 503, DOWN, "/sign-in")
+        assert browser.get("/readyz").status_code == 503
+        assert browser.get("/static/style.css").status_code == 200
+        assert browser.get("/healthz").status_code == 200
+        site.database.rmdir() if what == "a folder" else site.database.unlink()
+    # Every process takes up the new file, so nobody is signed in by turns.
+    assert not browser.is_signed_in
+    browser.sign_in()
+    for _ in range(6):
+        assert "Hello," in browser.get(f"{site.urls[0]}/").text
+        assert "Hello," in browser.get(f"{site.urls[1]}/").text
+
+
+@both_frameworks
+def test_a_killed_process_loses_no_finished_sign_in(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    session_url = f"sqlite:///{tmp_path}/new/sessions.sqlite3"
+    with serving(bake(framework=framework), framework, session_url, processes=2) as site:
+        over = threading.Event()
+        finished: list[Browser] = []
+
+        def keep_signing_in(url: str) -> None:
+            while not over.is_set():
+                browser = site.browser()
+                with contextlib.suppress(httpx.TransportError):
+                    response = browser.get(browser.answer(browser.start(f"{url}/sign-in")))
+                    assert response.headers["Location"] == "/"
+                    browser.get(f"{url}/test/note?name=n1&value=kept")
+                    finished.append(browser)
+
+        # The file is not there yet, so both create it at once.
+        with ThreadPoolExecutor(4) as pool:
+            working = [pool.submit(keep_signing_in, url) for url in site.urls * 2]
+            deadline = time.monotonic() + 20
+            while len(finished) < 10 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            for started in site.processes:
+                started.kill()
+            over.set()
+            for work in working:
+                work.result()
+        assert len(finished) >= 10
+        with process(site, httpx.URL(site.url).port or 0) as again:
+            again.wait_for(f"{site.url}/healthz")
+            for browser in finished:
+                assert "Hello," in browser.get(f"{site.url}/").text
+                assert "'n1': 'kept'" in browser.get(f"{site.url}/test/note?name=n2").text
+
+
+@pytest.mark.slow
+@both_frameworks
+def test_a_redis_that_goes_away_stands_still_or_is_full(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    with (
+        redis_server(tmp_path) as (port, server),
+        serving(bake(framework=framework), framework, f"redis://localhost:{port}/0") as site,
+    ):
+        browser = site.browser()
+        browser.sign_in()
+
+        os.kill(family(server)[0], signal.SIGSTOP)
+        pauses: list[float] = []
+        with pauses_of(site, pauses):
+            start = time.monotonic()
+            assert_says(browser.get("/profile"), 503, DOWN, "/profile")
+            assert_says(site.browser().get("/sign-in"), 503, DOWN, "/sign-in")
+            assert time.monotonic() - start < 10
+        assert max(pauses) < 0.5
+        os.kill(family(server)[0], signal.SIGCONT)
+        assert browser.is_signed_in
+
+        redis_of(site).config_set("maxmemory", "1")
+        assert_says(browser.get("/test/note?name=n1"), 503, DOWN, "/test/note?name=n1")
+        assert_says(browser.get("/sign-in"), 503, DOWN, "/sign-in")
+        assert browser.get("/readyz").status_code == 503
+        assert browser.is_signed_in
+        redis_of(site).config_set("maxmemory", "0")
+        assert browser.get("/readyz").status_code == 200
+
+        server.kill()
+        with site.log_lines() as lines:
+            assert_says(browser.get("/profile"), 503, DOWN, "/profile")
+            assert browser.get("/readyz").status_code == 503
+            assert browser.get("/healthz").status_code == 200
+        assert "Traceback" not in "\n".join(lines)
+        command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no"]
+        with running(command, tmp_path, dict(os.environ)) as again:
+            again.wait_for_text("Ready to accept connections")
+            assert not browser.is_signed_in
+            assert browser.sign_in().headers["Location"] == "/"
+            assert browser.is_signed_in
+
+
+@both_frameworks
+def test_visitors_who_leave_early_do_not_mix_up_the_answers_of_redis(
+    sites: Sites, framework: str
+) -> None:
+    site = sites(framework, "redis")
+    browsers = {}
+    for user in ("alice", "bob", "carol"):
+        browsers[user] = site.browser()
+        browsers[user].sign_in(user=user)
+    over = threading.Event()
+
+    def leave_early() -> None:
+        with httpx.Client(base_url=site.url) as http:
+            http.cookies.update(browsers["alice"].http.cookies)
+            while not over.is_set():
+                for seconds in (0.001, 0.002, 0.004, 0.008):
+                    with contextlib.suppress(httpx.TransportError):
+                        http.get("/test/guarded", timeout=seconds)
+                    time.sleep(0.02)
+
+    leaving = [threading.Thread(target=leave_early) for _ in range(2)]
+    for thread in leaving:
+        thread.start()
+    names = {"alice": "Alice Archer", "bob": "Bob Baker", "carol": "Carol Chen"}
+    try:
+        for _ in range(20):
+            for user, name in names.items():
+                assert name in browsers[user].get("/").text
+    finally:
+        over.set()
+        for thread in leaving:
+            thread.join()

@@ -1,0 +1,266 @@
+"""The life of the tokens of a session that stands."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from sites import (
+    PAUSE,
+    TIME_LIMIT,
+    UNAVAILABLE,
+    Browser,
+    Fault,
+    Site,
+    both_frameworks,
+    both_stores,
+    changed,
+    oidc_error,
+)
+
+Sites = Callable[..., Site]
+ALICE = "k3v9x0q2m7ae"
+
+
+def with_expired_token(site: Site, **choice: str) -> Browser:
+    """Somebody whose access token is over."""
+    browser = site.browser()
+    with site.logto.expired_tokens():
+        assert browser.sign_in(**choice).status_code == 302
+    return browser
+
+
+@contextmanager
+def the_pause_after(site: Site) -> Iterator[None]:
+    """A block after which the app asks Logto again."""
+    try:
+        yield
+    finally:
+        time.sleep(PAUSE + 0.1)
+
+
+@both_frameworks
+@both_stores
+def test_twenty_requests_in_two_processes_refresh_once(
+    sites: Sites, framework: str, store: str
+) -> None:
+    site = sites(framework, store)
+    with site.logto.rotating():
+        browser = with_expired_token(site)
+        before = site.logto.calls("/oidc/token")
+        cookies = dict(browser.http.cookies)
+
+        def request(number: int) -> httpx.Response:
+            address = f"{site.urls[number % 2]}/test/guarded"
+            return httpx.get(address, cookies=cookies, timeout=30)
+
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(request, range(20)))
+        assert {(a.status_code, a.text) for a in answers} == {(200, f"{ALICE} {{}}")}
+        assert site.logto.calls("/oidc/token") == before + 1
+
+
+@both_frameworks
+def test_the_session_lives_on_after_each_refresh(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    with site.logto.rotating(), site.logto.expired_tokens():
+        browser = site.browser()
+        browser.sign_in()
+        before = site.logto.calls("/oidc/token")
+        for url in site.urls * 4:
+            assert browser.get(f"{url}/test/guarded").status_code == 200
+        assert site.logto.calls("/oidc/token") == before + 8
+
+
+@both_frameworks
+def test_a_visitor_who_leaves_while_the_token_is_refreshed(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    with site.logto.rotating():
+        browser = with_expired_token(site)
+
+        def late(tokens: Any) -> Any:
+            time.sleep(0.5)
+            return tokens
+
+        with site.logto.fault("/oidc/token", changed(late)), pytest.raises(httpx.ReadTimeout):
+            browser.get("/test/guarded", timeout=0.2)
+        time.sleep(0.6)
+        before = site.logto.calls("/oidc/token")
+        assert browser.get("/test/guarded").text.startswith(ALICE)
+        assert site.logto.calls("/oidc/token") == before
+
+
+@both_frameworks
+@both_stores
+def test_a_suspended_user_is_noticed_when_the_token_expires(
+    sites: Sites, framework: str, store: str
+) -> None:
+    site = sites(framework, store)
+    now, later = site.browser(), with_expired_token(site, user="bob")
+    now.sign_in(user="bob")
+    site.logto.local.suspend("bob")
+    try:
+        calls = len(site.logto.local.requests)
+        assert now.get("/test/guarded").status_code == 200
+        assert len(site.logto.local.requests) == calls
+
+        with site.log_lines() as lines:
+            response = later.get("/test/guarded?a=1&b=%26")
+        assert response.headers["Location"] == "/sign-in?next=/test/guarded?a%3D1%26b%3D%2526"
+        assert any("invalid_grant" in line and "p8d2w5t1z6bo" in line for line in lines)
+        assert not later.is_signed_in
+    finally:
+        site.logto.local.users["bob"].suspended = False
+
+
+@both_frameworks
+def test_a_session_that_logto_has_ended_says_so_to_scripts_and_forms_too(
+    sites: Sites, framework: str
+) -> None:
+    site = sites(framework)
+    refused = oidc_error("invalid_grant")
+    script, form, first = (with_expired_token(site) for _ in range(3))
+    second = Browser(site)
+    second.http.cookies = httpx.Cookies(first.http.cookies)
+    with site.logto.fault("/oidc/token", refused):
+        response = script.get("/test/guarded", headers={"Accept": "application/json"})
+        assert response.status_code == 401
+        assert response.json()["error"] == "sign_in_required"
+        assert form.post("/test/form").headers["Location"] == "/sign-in?next=/"
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda b: b.get("/test/guarded"), [first, second]))
+        assert [a.headers.get("Location") for a in answers] == ["/sign-in?next=/test/guarded"] * 2
+    assert not any(browser.is_signed_in for browser in (script, form, first, second))
+
+
+@both_frameworks
+@pytest.mark.parametrize("fault", UNAVAILABLE.values(), ids=UNAVAILABLE)
+def test_an_unreachable_logto_does_not_end_the_session(
+    sites: Sites, framework: str, fault: Fault
+) -> None:
+    site = sites(framework)
+    browser = with_expired_token(site)
+    with the_pause_after(site), site.logto.fault("/oidc/token", fault):
+        assert browser.get("/test/guarded").text.startswith(ALICE)
+        response = browser.get("/profile")
+        assert response.status_code == 200
+        assert "Logto does not answer at the moment" in response.text
+    before = site.logto.calls("/oidc/token")
+    assert browser.get("/test/guarded").text.startswith(ALICE)
+    assert site.logto.calls("/oidc/token") == before + 1
+
+
+@both_frameworks
+def test_a_logto_that_is_away_does_not_end_the_session(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = with_expired_token(site)
+    with the_pause_after(site), site.logto.away():
+        assert browser.get("/test/guarded").text.startswith(ALICE)
+        assert "Alice Archer" in browser.get("/profile").text
+    assert browser.get("/test/guarded").text.startswith(ALICE)
+
+
+@both_frameworks
+@both_stores
+def test_a_silent_logto_keeps_nobody_waiting_in_a_queue(
+    sites: Sites, framework: str, store: str
+) -> None:
+    site = sites(framework, store)
+    browser = with_expired_token(site)
+    cookies = dict(browser.http.cookies)
+
+    def request(path: str) -> tuple[str, float]:
+        start = time.monotonic()
+        answer = httpx.get(f"{site.url}{path}", cookies=cookies, timeout=30)
+        return answer.text[:12], time.monotonic() - start
+
+    with the_pause_after(site), site.logto.fault("/oidc/token", UNAVAILABLE["silent"]):
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(request, ["/test/guarded"] * 4))
+        assert {text for text, _ in answers} == {ALICE}
+        assert max(seconds for _, seconds in answers) < TIME_LIMIT + 0.6
+        # Nobody waits again for the one that has just not answered.
+        text, seconds = request("/test/guarded")
+        assert text == ALICE
+        assert seconds < TIME_LIMIT / 2
+
+
+@both_frameworks
+def test_a_refresh_that_brings_a_token_for_somebody_else_ends_the_session(
+    sites: Sites, framework: str
+) -> None:
+    site = sites(framework)
+    browser = with_expired_token(site)
+
+    def of_somebody_else(tokens: Any) -> Any:
+        claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
+        return tokens | {"id_token": site.logto.signed({}, claims | {"sub": "p8d2w5t1z6bo"})}
+
+    with site.logto.fault("/oidc/token", changed(of_somebody_else)):
+        response = browser.get("/test/guarded")
+    assert response.headers["Location"].startswith("/sign-in")
+    assert not browser.is_signed_in
+
+
+@pytest.mark.slow
+@both_frameworks
+def test_a_userinfo_endpoint_that_fails_leaves_the_profile(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+    for name in ("silent", "cut off", "502 HTML", "broken JSON"):
+        fault = UNAVAILABLE[name]
+        with the_pause_after(site), site.logto.fault("/oidc/me", fault):
+            response = browser.get("/profile")
+        assert response.status_code == 200
+        assert "Alice Archer" in response.text
+        assert "Logto does not answer at the moment" in response.text
+    assert "Logto does not answer" not in browser.get("/profile").text
+
+
+@both_frameworks
+def test_a_token_that_was_revoked_ends_the_session_at_the_profile(
+    sites: Sites, framework: str
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in(user="carol")
+    site.logto.local.suspend("carol")
+    site.logto.local.users["carol"].suspended = False
+    assert browser.get("/profile").headers["Location"] == "/sign-in?next=/profile"
+    assert not browser.is_signed_in
+
+
+@both_frameworks
+def test_a_resource_that_logto_does_not_grant_is_a_403_and_the_session_lives_on(
+    sites: Sites, framework: str
+) -> None:
+    browser = sites(framework).browser()
+    browser.sign_in()
+    refused = browser.get("/test/neighbour")
+    assert refused.status_code == 403
+    assert "You may not do this" in refused.text
+    assert browser.get("/test/guarded").status_code == 200
+
+
+@both_frameworks
+@both_stores
+def test_what_parallel_requests_write_is_not_lost_in_a_refresh(
+    sites: Sites, framework: str, store: str
+) -> None:
+    site = sites(framework, store)
+    browser = with_expired_token(site)
+    slow = threading.Thread(target=browser.get, args=["/test/note?name=n1&value=slow&seconds=0.5"])
+    slow.start()
+    time.sleep(0.1)
+    assert "quick" in browser.get("/test/note?name=n2&value=quick&refresh=1").text
+    slow.join()
+    noted = browser.get("/test/note?name=n3").text
+    notes = sorted(re.findall(r"'(n\d)': '(\w*)'", noted))
+    assert notes == [("n1", "slow"), ("n2", "quick"), ("n3", "")]

@@ -1,0 +1,72 @@
+"""The files of the template can be checked out and baked on every system."""
+
+import shutil
+import subprocess
+from pathlib import Path, PurePosixPath
+
+from answers import ROOT, TEMPLATE
+from repositories import commit_all, git
+
+# The longest folder that people bake into, plus this, must stay under the 260 of Windows.
+LONGEST_PATH = 120
+DEVICES = {"con", "prn", "aux", "nul"} | {f"{p}{n}" for p in ("com", "lpt") for n in range(1, 10)}
+
+
+def listed() -> list[str]:
+    """The paths that git tracks; without git, those of the template that lie there."""
+    done = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
+    if done.returncode == 0:
+        return done.stdout.strip("\0").split("\0")
+    files = [path for path in TEMPLATE.rglob("*") if path.is_file()]
+    return [path.relative_to(ROOT).as_posix() for path in files]
+
+
+PATHS = listed()
+
+
+def test_windows_takes_every_name() -> None:
+    for path in PATHS:
+        for name in PurePosixPath(path).parts:
+            assert not set('<>:"|?*\\') & set(name), path
+            assert name.isprintable(), path
+            assert not name.endswith((" ", ".")), path
+            assert name.split(".")[0].lower() not in DEVICES, path
+
+
+def test_no_two_names_differ_in_case_alone() -> None:
+    assert len({path.lower() for path in PATHS}) == len(PATHS)
+
+
+def test_no_path_is_too_long_for_windows() -> None:
+    assert not [path for path in PATHS if len(path) > LONGEST_PATH]
+
+
+def test_no_folder_has_a_conditional_name() -> None:
+    # One that came out empty would end the bake. This one never does: without a workflow it is
+    # the folder that the app makes at its first start, and that git ignores.
+    never_empty = {"{{cookiecutter.__workflows}}"}
+    folders = {part for path in PATHS for part in PurePosixPath(path).parts[1:-1]}
+    assert not [folder for folder in folders - never_empty if "{" in folder]
+
+
+def test_nothing_is_a_symbolic_link() -> None:
+    assert not [path for path in PATHS if (ROOT / path).is_symlink()]
+
+
+def test_every_text_has_the_line_endings_of_unix() -> None:
+    for path in PATHS:
+        content = (ROOT / path).read_bytes()
+        assert b"\0" in content or b"\r" not in content, path
+
+
+def test_a_checkout_on_windows_keeps_the_line_endings(tmp_path: Path) -> None:
+    # Else the same answers would give other bytes there, and cruft a difference in every line.
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+    (tmp_path / "app.py").write_bytes(b"pass\n")
+    git(tmp_path, "init", "--quiet")
+    commit_all(tmp_path, "Begin")
+    (tmp_path / "app.py").unlink()
+    git(tmp_path, "-c", "core.autocrlf=true", "checkout", "--", "app.py")
+    assert (tmp_path / "app.py").read_bytes() == b"pass\n"

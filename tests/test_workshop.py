@@ -1,0 +1,137 @@
+"""The workshop's way: everything from a folder, with the network cut off."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from answers import ROOT
+from conftest import Bake
+from processes import free_port
+
+# A block of code to write, after the paragraph that says where.
+EXERCISE = re.compile(
+    r"(?P<where>[^\n]+(?:\n[^\n]+)*):\n\n```(?:python|json)\n(?P<code>.*?)```", re.S
+)
+PLACE = re.compile(
+    r"""
+    At\ the\ end\ of\ `(?P<longer>[^`]+)`
+    | [Ii]n\ `(?P<file>[^`]+)`,\ below\ the\ line\ `(?P<line>[^`]+)`
+    | With\ (?P<framework>Flask|Quart),\ in\ a\ new\ file\ `(?P<new>[^`]+)`
+    """,
+    re.VERBOSE,
+)
+
+# What docs/workshop.md has people type, from the folder that the kit was copied to.
+OFFLINE = """
+set -e
+export PIP_NO_INDEX=1 PIP_FIND_LINKS="$PWD/wheels"
+"{python}" -m venv tools
+tools/bin/python -m pip install -q cookiecutter
+tools/bin/cookiecutter cookiecutter-logto.zip --no-input api_resource=https://api.bookstore.example/
+cd bookstore
+"{python}" -m venv .venv
+. .venv/bin/activate
+python -m pip install -q --upgrade pip
+python -m pip install -q -e . --group dev
+python -m pytest -q
+"""
+
+
+def without_network() -> list[str]:
+    """How to start a shell that reaches nothing but this machine, where that is allowed."""
+    cut_off = ["unshare", "--net", "--map-root-user"]
+    if shutil.which("unshare") and shutil.which("ip"):
+        tried = subprocess.run([*cut_off, "ip", "link", "set", "lo", "up"], capture_output=True)
+        if tried.returncode == 0:
+            return [*cut_off, "sh", "-c", 'ip link set lo up && exec sh -c "$0"']
+    return ["sh", "-c", 'exec sh -c "$0"']
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell")
+def test_a_laptop_without_a_network_gets_from_the_kit_to_passing_tests(tmp_path: Path) -> None:
+    kit = tmp_path / "workshop"
+    make = [sys.executable, str(ROOT / "tools" / "workshop_kit.py"), str(kit), "--systems"]
+    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+    environment = os.environ | {
+        "HOME": str(tmp_path),
+        "PIP_CONFIG_FILE": os.devnull,
+        # Where no network namespace can be made, an index that refuses every call.
+        "PIP_INDEX_URL": "http://127.0.0.1:9/",
+        "PIP_RETRIES": "0",
+        # It means yes: compiling takes longer than the tests do.
+        "PIP_NO_COMPILE": "0",
+    }
+    python = getattr(sys, "_base_executable", sys.executable)
+    done = subprocess.run(
+        [*without_network(), OFFLINE.format(python=python)],
+        cwd=kit,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+def do_the_exercises(project: Path, framework: str) -> None:
+    """Write into a project what docs/workshop.md has people write into theirs."""
+    text = (ROOT / "docs" / "workshop.md").read_text("utf-8")
+    for exercise in EXERCISE.finditer(text):
+        where, code = " ".join(exercise["where"].split()), exercise["code"]
+        place = PLACE.search(where)
+        assert place, f"it does not say where: {where}"
+        if place["new"]:
+            if place["framework"].lower() == framework:
+                (project / place["new"]).write_text(code, "utf-8")
+            continue
+        if framework == "quart":
+            code = re.sub(r"^def ", "async def ", code, flags=re.M)
+        file = project / (place["longer"] or place["file"])
+        content = file.read_text("utf-8")
+        if place["longer"]:
+            content = f"{content}\n\n{code}"
+        else:
+            assert content.count(f"{place['line']}\n") == 1, where
+            before, line, after = content.partition(f"{place['line']}\n")
+            content = before + line + code + after
+        file.write_text(content, "utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+def test_the_exercises_lead_where_the_text_says(bake: Bake, tmp_path: Path, framework: str) -> None:
+    project = bake(framework=framework, api_resource="https://api.bookstore.example/")
+    shutil.copytree(project.path, tmp_path / "bookstore")
+    project = replace(project, path=tmp_path / "bookstore")
+    port, logto_port = str(free_port()), str(free_port())
+    ports = ["--port", port, "--logto-port", logto_port]
+    app = f"http://localhost:{port}"
+    with project.start("python", "-m", "dev", *ports) as process:
+        process.wait_for(app)
+        # It restarts the app and follows its scopes, perhaps twice, as people save one by one.
+        do_the_exercises(project.path, framework)
+        process.wait_for_text("A file has changed")
+        time.sleep(2)
+        process.wait_for(f"{app}/shelf")
+        shelf = httpx.get(f"{app}/shelf", follow_redirects=True)
+        assert shelf.url.port == int(logto_port)
+        for user, status in (("alice", 200), ("bob", 403)):
+            asked = ["--user", user, "--scope", "review:books", *ports]
+            token = project.run("python", "-m", "dev.access_token", *asked)
+            assert ("bob is not granted review:books." in token.stderr) == (user == "bob")
+            headers = {"Authorization": f"Bearer {token.stdout.strip()}"}
+            answer = httpx.get(f"{app}/api/to-review", headers=headers)
+            assert answer.status_code == status
+            challenge = answer.headers.get("WWW-Authenticate", "")
+            assert ('scope="review:books"' in challenge) == (user == "bob")
+
+    tests = project.run("python", "-m", "pytest", "-v", "-k", "api or shelf")
+    assert "tests/test_shelf.py::test_alice_has_a_shelf PASSED" in tests.stdout
