@@ -1,0 +1,1 @@
+"""The numbers: what the template and its apps cost, measured side by side."""

@@ -1,0 +1,428 @@
+"""Measures everything, or the parts that are named, and writes benchmarks/RESULTS.md.
+
+make bench
+make bench ARGS="home growth"
+"""
+
+import argparse
+import datetime
+import json
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from processes import free_port, running
+
+from . import api, measure, subjects
+from .measure import Section, in_turns, ratio, seconds, spread
+from .subjects import HERE, INTERFACES, ROOT, LocalLogto, bake, granian, logto_variables, signed_in
+
+FRAMEWORKS = list(INTERFACES)
+RESULTS = HERE / "RESULTS.md"
+KEPT = ROOT / "build" / "benchmarks.json"
+SIZES = [1_000, 10_000, 100_000, 1_000_000]
+
+
+def against(value: float, target: str, holds: bool) -> str:
+    """A ratio, and whether it is what it should be."""
+    return f"**{value:.2f}** ({target}: {'yes' if holds else 'no'})"
+
+
+def baking(folder: Path) -> Section:
+    empty = folder / "empty"
+    (empty / "hooks").mkdir(parents=True)
+    (empty / "{{cookiecutter.project_slug}}").mkdir()
+    (empty / "cookiecutter.json").write_text('{"project_slug": "empty"}', "utf-8")
+    (empty / "{{cookiecutter.project_slug}}" / "README.md").write_text("Empty\n", "utf-8")
+    for hook in ("pre_gen_project.py", "post_gen_project.py"):
+        (empty / "hooks" / hook).touch()
+
+    def once(template: Path) -> float:
+        with tempfile.TemporaryDirectory() as out:
+            return seconds(lambda: subjects.cookiecutter(template, Path(out)))
+
+    times = in_turns({"this": lambda: once(ROOT), "empty": lambda: once(empty)}, rounds=9)
+    factor = ratio(times["this"], times["empty"])
+    section = Section(
+        "A bake",
+        ["template", "seconds", "ratio"],
+        notes=[
+            "What this one takes more is, by a profile: half of it Jinja's compiling of some 60 "
+            "files, 2 ms each; a fifth the names of files and folders and the answers, each a "
+            "template too; a sixth the hooks, of which the check of the answers has to import "
+            "regular expressions. On a busy machine the ratio is lower (1.24 was seen), as "
+            "Python's own start then takes longer. At 1.3 there would be room for 25 files."
+        ],
+    )
+    section.rows += [
+        ["empty, with empty hooks", spread(times["empty"], 2), "1"],
+        ["this one", spread(times["this"], 2), against(factor, "at most 1.3", factor <= 1.3)],
+    ]
+    return section
+
+
+def home(folder: Path) -> Section:
+    section = Section(
+        "The home page of somebody who is signed in",
+        ["app", "requests/s", "against the page alone", "against the app without a session"],
+        notes=[
+            "The page alone is framework, server and template. The app without a session has the "
+            "security headers and the log line of every request too; what it lacks is the session.",
+            "Where the rest goes, by a profile on Flask: the look into the store 90 us, the log line "
+            "45, the headers 30, the name and the picture out of `current_user` 20, beside 120 for the page "
+            "alone and some 50 for the server: 0.7 would leave 75 us for all of it. Threads do not change "
+            "that: with one for all connections, both are 1.7 times as fast. On Quart a look into "
+            "SQLite goes to a thread and back, so that a slow disk or a lock never holds up the event "
+            "loop; without that the page would be 15 % faster. redis-py takes longer than Redis does.",
+        ],
+    )
+    with ExitStack() as stack:
+        redis = stack.enter_context(subjects.redis(folder))
+        ports = {
+            (kind, framework): free_port()
+            for framework in FRAMEWORKS
+            for kind in ("bare", "no session", "sqlite", "redis", "tutorial")
+        }
+        projects = {f: bake(folder / f, f"framework={f}", "api_resource=") for f in FRAMEWORKS}
+        logto = stack.enter_context(
+            LocalLogto([f"http://localhost:{port}/callback" for port in ports.values()])
+        )
+        for framework, project in projects.items():
+            names = ["sqlite", "redis"]
+            if framework == "flask":
+                names.append("tutorial")
+            loads: dict[str, Callable[[], float]] = {}
+            with ExitStack() as servers:
+                urls = {
+                    "sqlite": f"sqlite:///{folder / framework / 'sessions.sqlite3'}",
+                    "redis": f"{redis}/{FRAMEWORKS.index(framework)}",
+                    "tutorial": "",
+                }
+                for name in names:
+                    port = ports[name, framework]
+                    tutorial = name == "tutorial"
+                    target = "tutorial_app:create_app" if tutorial else "app:create_app"
+                    variables = logto_variables(logto.endpoint, port)
+                    servers.enter_context(
+                        granian(
+                            target,
+                            INTERFACES[framework],
+                            port,
+                            project,
+                            SESSION_URL=urls[name],
+                            **variables,
+                        )
+                    )
+                    cookies, page = signed_in(port)
+                    assert ("Authenticated" if tutorial else subjects.PAGE_OF_ALICE) in page
+                    loads[name] = partial(per_second, f"http://localhost:{port}/", cookies)
+                for name, target in (("bare", "create_app"), ("no session", "without_sessions")):
+                    port = ports[name, framework]
+                    servers.enter_context(
+                        granian(
+                            f"bare_app:{target}",
+                            INTERFACES[framework],
+                            port,
+                            project,
+                            BARE_FRAMEWORK=framework,
+                            BARE_PICTURE=f"{logto.endpoint}/avatars/alice.svg",
+                            **logto_variables(logto.endpoint, port),
+                        )
+                    )
+                    loads[name] = partial(per_second, f"http://localhost:{port}/", "")
+                found = in_turns(loads)
+            name = framework.capitalize()
+            section.rows += [
+                [f"{name}, the page alone", spread(found["bare"]), "1", ""],
+                [f"{name}, the app without a session", spread(found["no session"]), "", "1"],
+            ]
+            for store, least in (("sqlite", 0.7), ("redis", 0.5)):
+                factors = [ratio(found[store], found[other]) for other in ("bare", "no session")]
+                verdicts = [against(f, f"at least {least}", f >= least) for f in factors]
+                section.rows.append([f"{name}, {store}", spread(found[store]), *verdicts])
+            if "tutorial" in found:
+                limit = ratio(found["bare"], found["tutorial"])
+                section.notes.append(
+                    f"The page alone comes to {limit:.1f} times the tutorial's app, which renders no "
+                    "template, sends no headers and writes no log: no app with this page can be "
+                    "further ahead. What the tutorial's app pays for is an event loop for each "
+                    "request, as its home view is a coroutine."
+                )
+                factor = ratio(found["sqlite"], found["tutorial"])
+                section.rows.append(
+                    [
+                        f"{name}, the tutorial's app",
+                        spread(found["tutorial"]),
+                        f"{name}, sqlite is " + against(factor, "at least 5 times", factor >= 5),
+                        "",
+                    ]
+                )
+    return section
+
+
+def per_second(url: str, cookies: str) -> float:
+    return measure.load(url, cookies).per_second
+
+
+def growth(folder: Path) -> Section:
+    section = Section(
+        "Growth of the session store (Flask)",
+        ["store", "sessions", "bytes per session", "requests/s", "times as slow as 1,000"],
+    )
+    project = bake(folder / "growth", "framework=flask")
+    with ExitStack() as stack:
+        port = free_port()
+        logto = stack.enter_context(LocalLogto([f"http://localhost:{port}/callback"]))
+        variables = logto_variables(logto.endpoint, port)
+        database = folder / "one.sqlite3"
+        with granian(
+            "app:create_app",
+            "wsgi",
+            port,
+            project,
+            SESSION_URL=f"sqlite:///{database}",
+            **variables,
+        ):
+            signed_in(port)
+        sample = subjects.session_of_alice(database)
+        redis = stack.enter_context(subjects.redis(folder))
+        for store in ("sqlite", "redis"):
+            sizes: dict[str, float] = {}
+            loads: dict[str, Callable[[], float]] = {}
+            with ExitStack() as servers:
+                for number, count in enumerate(SIZES):
+                    url = f"sqlite:///{folder / f'{count}.sqlite3'}"
+                    if store == "redis":
+                        url = f"{redis}/{number}"
+                    sizes[str(count)] = subjects.seed(project, url, count, sample)
+                    port = free_port()
+                    servers.enter_context(
+                        granian(
+                            "app:create_app",
+                            "wsgi",
+                            port,
+                            project,
+                            SESSION_URL=url,
+                            **logto_variables(logto.endpoint, port),
+                        )
+                    )
+                    loads[str(count)] = partial(
+                        per_second_of_many, f"http://localhost:{port}/", count
+                    )
+                found = in_turns(loads)
+            first = found[str(SIZES[0])]
+            for size, values in found.items():
+                factor = ratio(first, values)
+                last = int(size) == SIZES[-1]
+                section.rows.append(
+                    [
+                        store,
+                        f"{int(size):,}",
+                        f"{sizes[size]:.0f}",
+                        spread(values),
+                        against(factor, "at most 1.2", factor <= 1.2) if last else f"{factor:.2f}",
+                    ]
+                )
+    return section
+
+
+def per_second_of_many(url: str, sessions: int) -> float:
+    return measure.load(url, cookie_name="bookstore-session", cookies=sessions).per_second
+
+
+def workers(folder: Path) -> Section:
+    section = Section(
+        "Two workers against one (SQLite)",
+        ["app", "workers", "requests/s", "cores that the load takes", "ratio"],
+    )
+    for framework in FRAMEWORKS:
+        project = bake(folder / framework, f"framework={framework}")
+        ports = {"1": free_port(), "2": free_port()}
+        callbacks = [f"http://localhost:{port}/callback" for port in ports.values()]
+        cores: dict[str, list[float]] = {count: [] for count in ports}
+        with LocalLogto(callbacks) as logto, ExitStack() as servers:
+            loads: dict[str, Callable[[], float]] = {}
+            for count, port in ports.items():
+                url = f"sqlite:///{folder / f'{framework}-{count}.sqlite3'}"
+                servers.enter_context(
+                    granian(
+                        "app:create_app",
+                        INTERFACES[framework],
+                        port,
+                        project,
+                        SESSION_URL=url,
+                        GRANIAN_WORKERS=count,
+                        **logto_variables(logto.endpoint, port),
+                    )
+                )
+                cookies, page = signed_in(port)
+                assert subjects.PAGE_OF_ALICE in page
+
+                def once(url: str, cookies: str, taken: list[float]) -> float:
+                    result = measure.load(url, cookies)
+                    taken.append(result.generator_cores)
+                    return result.per_second
+
+                loads[count] = partial(once, f"http://localhost:{port}/", cookies, cores[count])
+            found = in_turns(loads)
+        factor = ratio(found["2"], found["1"])
+        for count, values in found.items():
+            section.rows.append(
+                [
+                    framework.capitalize(),
+                    count,
+                    spread(values),
+                    f"{statistics.median(cores[count]):.2f}",
+                    f"**{factor:.2f}**" if count == "2" else "1",
+                ]
+            )
+    return section
+
+
+def signing_in(folder: Path) -> Section:
+    section = Section(
+        "A whole sign-in, with the provider's pages",
+        ["app", "sign-ins/s", "milliseconds in the app", "requests to Logto", "ratio"],
+    )
+    project = {f: bake(folder / f, f"framework={f}") for f in FRAMEWORKS}
+    ports = {"the tutorial's app": free_port(), "Flask": free_port(), "Quart": free_port()}
+    callbacks = [f"http://localhost:{port}/callback" for port in ports.values()]
+    in_app: dict[str, list[float]] = {name: [] for name in ports}
+    calls: dict[str, float] = {}
+    with LocalLogto(callbacks) as logto, ExitStack() as servers:
+        rates: dict[str, Callable[[], float]] = {}
+        for name, port in ports.items():
+            framework = "quart" if name == "Quart" else "flask"
+            tutorial = name not in ("Flask", "Quart")
+            servers.enter_context(
+                granian(
+                    "tutorial_app:create_app" if tutorial else "app:create_app",
+                    INTERFACES[framework],
+                    port,
+                    project[framework],
+                    SESSION_URL=f"sqlite:///{folder / f'{name}.sqlite3'}",
+                    **logto_variables(logto.endpoint, port),
+                )
+            )
+            subjects.sign_ins(port, 2)
+            before = len(logto.calls())
+            subjects.sign_ins(port, 10)
+            seen = logto.calls()[before:]
+            calls[name] = sum(path in subjects.CALLS_OF_THE_APP for path in seen) / 10
+
+            def once(port: int, taken: list[float]) -> float:
+                elapsed, of_the_app = subjects.sign_ins(port, 20)
+                taken.append(of_the_app / 20 * 1000)
+                return 20 / elapsed
+
+            rates[name] = partial(once, port, in_app[name])
+        found = in_turns(rates)
+    for name, values in found.items():
+        factor = ratio(values, found["the tutorial's app"])
+        section.rows.append(
+            [
+                name,
+                spread(values, 1),
+                spread(in_app[name], 1),
+                f"{calls[name]:.1f}",
+                f"{factor:.2f}",
+            ]
+        )
+    return section
+
+
+def starting(folder: Path) -> Section:
+    section = Section("From nothing to the first page", ["what", "seconds"])
+    for framework in FRAMEWORKS:
+
+        def start(project: Path, command: list[str]) -> float:
+            port, logto_port = free_port(), free_port()
+            options = ["--port", str(port), "--logto-port", str(logto_port)]
+            with running([*command, *options], project, subjects.environment()):
+                return seconds(lambda: subjects.first_page(port))
+
+        project = bake(folder / framework, f"framework={framework}")
+        python = str(subjects.BIN / "python")
+        found = in_turns({"dev": lambda: start(project, [python, "-m", "dev"])})  # noqa: B023
+        name = framework.capitalize()
+        section.rows.append([f"{name}: `python -m dev`", spread(found["dev"], 2)])
+        if not shutil.which("uv", path=subjects.environment()["PATH"]):
+            continue
+
+        def from_the_bake(framework: str) -> float:
+            fresh = folder / "fresh"
+            begun = seconds(lambda: bake(fresh, f"framework={framework}"))
+            (made,) = fresh.iterdir()
+            return begun + start(made, ["uv", "run", "--quiet", "python", "-m", "dev"])
+
+        from_the_bake(framework)
+        times = in_turns({"bake": partial(from_the_bake, framework)})["bake"]
+        section.rows.append([f"{name}: bake, `uv run python -m dev`, warm cache", spread(times, 2)])
+    return section
+
+
+def protecting(folder: Path) -> Section:
+    section = Section("What an access token costs an API call", ["what", "ratio"])
+    for name, factor, target in api.rows(folder):
+        faster = name.startswith("times faster")
+        holds = factor >= target if faster else factor <= target
+        wanted = f"at {'least' if faster else 'most'} {target:g}"
+        section.rows.append([name, against(factor, wanted, holds) if target else f"{factor:.2f}"])
+    return section
+
+
+SECTIONS: dict[str, Callable[[Path], Section]] = {
+    "bake": baking,
+    "home": home,
+    "growth": growth,
+    "workers": workers,
+    "sign-in": signing_in,
+    "start": starting,
+    "api": protecting,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(SECTIONS))
+    parts = parser.parse_args().parts or list(SECTIONS)
+    if unknown := set(parts) - set(SECTIONS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    for program in ("wrk", "redis-server"):
+        measure.need(program)
+    for name in parts:
+        with tempfile.TemporaryDirectory() as folder:
+            text = SECTIONS[name](Path(folder)).markdown()
+        print(text, flush=True)
+        keep(
+            name, f"{text}\n*{measure.machine()}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}*\n"
+        )
+
+
+def keep(name: str, text: str) -> None:
+    """Write the results with this part anew and the others as they were last measured."""
+    kept: dict[str, str] = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {}
+    kept[name] = text
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_text(json.dumps(kept), "utf-8")
+    parts = [kept[part] for part in SECTIONS if part in kept]
+    RESULTS.write_text(f"{INTRODUCTION}\n" + "\n".join(parts), "utf-8")
+
+
+INTRODUCTION = f"""\
+# Results
+
+`make bench` measures this anew. What is compared was measured in turns in one run; a number is the
+median of {measure.ROUNDS} rounds or more, with the lowest and the highest behind it, and a ratio is the
+median of the rounds' ratios. Load is wrk with {measure.CONNECTIONS} connections for {measure.SECONDS} s a round, on the machine of the
+servers, and every answer is checked to be a good one. The servers are granian with one worker,
+unless said otherwise, and write their log to a file.
+"""
+
+
+if __name__ == "__main__":
+    main()

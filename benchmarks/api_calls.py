@@ -1,0 +1,174 @@
+"""Times a call of a baked API with an access token, beside the parts that it cannot do without.
+
+    python api_calls.py FRAMEWORK
+
+Run it in a bake that has an API. Prints the seconds of each call as JSON. The app is called as
+the server calls it, in this process, so no network is in the numbers.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+sys.path.insert(0, os.getcwd())  # noqa: PTH109
+
+import jwt
+from app import create_app  # type: ignore[import-not-found]
+from app.auth import access_token_required  # type: ignore[import-not-found]
+from app.auth.bearer import RememberedTokens  # type: ignore[import-not-found]
+from app.config import Config  # type: ignore[import-not-found]
+from dev.local_logto import LocalLogto  # type: ignore[import-not-found]
+
+API = "https://api.bookstore.example"
+ROUNDS, CALLS = 15, 40
+FRAMEWORK: Any = __import__(sys.argv[1])
+ANSWER = {"user_id": "k3v9x0q2m7ae", "client_id": "bookstore", "scopes": ["read:books"]}
+
+EXPECTED: dict[str, Any] = {}
+
+Call = Callable[[str], Any]
+
+
+def main() -> None:
+    with LocalLogto(app_id="bookstore", resources={API: ["read:books"]}) as logto:
+        config = Config(
+            LOGTO_ENDPOINT=logto.endpoint,
+            LOGTO_APP_ID="bookstore",
+            LOGTO_APP_SECRET="any-text",  # noqa: S106
+            LOGTO_CALLBACK_URL="http://localhost:3000/callback",
+            LOGTO_API_RESOURCE=API,
+            SESSION_URL=f"sqlite:///{tempfile.mkdtemp()}/sessions.sqlite3",
+        )
+        app = create_app(config)
+        bare = getattr(FRAMEWORK, sys.argv[1].capitalize())("bare")
+        for each in (app, bare):
+            each.add_url_rule("/open", "open", answer)
+        bare.add_url_rule("/by-hand", "by_hand", by_hand)
+        # The guard alone, over the very view of the bare app.
+        bare.config.update(app.config)
+        bare.extensions.update(app.extensions)
+        bare.add_url_rule("/guarded", "guarded", access_token_required("read:books")(answer))
+
+        def new_token() -> str:
+            claims = {"jti": str(time.perf_counter_ns()), "sub": "k3v9x0q2m7ae"}
+            about = {"client_id": "bookstore", "aud": API, "scope": "read:books"}
+            return str(logto.sign({**claims, **about}, 3600, "at+jwt"))
+
+        call(bare, "/guarded", new_token())
+        seen = new_token()
+        key = app.extensions["logto"].keys.get_signing_key_from_jwt(seen)
+        about = {"algorithms": ["ES384"], "audience": API, "issuer": logto.issuer, "leeway": 30}
+        EXPECTED.update(about, key=key)
+
+        def forget() -> None:
+            for each in (app, bare):
+                each.extensions["remembered_tokens"] = RememberedTokens()
+
+        calls: dict[str, Call] = {
+            "decode": lambda token: jwt.decode(token, key, **about),
+            "bare": lambda token: call(bare, "/open", token),
+            "by hand": lambda token: call(bare, "/by-hand", token),
+            "guarded, new": lambda token: call(bare, "/guarded", token),
+            "guarded, seen": lambda token: call(bare, "/guarded", seen),
+            "app, open": lambda token: call(app, "/open", token),
+            "app, new": lambda token: call(app, "/api/me", token),
+            "app, seen": lambda token: call(app, "/api/me", seen),
+        }
+        found: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(ROUNDS):
+            # Each gets tokens of its own, or none would be new to the next.
+            for name, function in calls.items():
+                tokens = [new_token() for _ in range(CALLS)]
+                forget()
+                function(seen)
+                # What this thread computes, whatever else the machine does meanwhile.
+                start = time.thread_time()
+                for token in tokens:
+                    function(token)
+                found[name].append((time.thread_time() - start) / CALLS)
+        print(json.dumps({name: min(times) for name, times in found.items()}))
+
+
+if sys.argv[1] == "quart":
+
+    async def answer() -> Any:
+        return ANSWER
+
+    async def by_hand() -> Any:
+        """PyJWT's bare decode and the framework's bare answer."""
+        jwt.decode(FRAMEWORK.request.headers["Authorization"][7:], **EXPECTED)
+        return ANSWER
+
+    LOOP = asyncio.new_event_loop()
+
+    def call(app: Any, path: str, token: str) -> None:
+        """One request, as the server hands it to an ASGI app."""
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"host", b"localhost"), (b"authorization", b"Bearer " + token.encode())],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 3000),
+            "extensions": {},
+        }
+        body = [{"type": "http.request", "body": b"", "more_body": False}]
+        statuses: list[int] = []
+
+        async def receive() -> Any:
+            return body.pop() if body else await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status", 200))
+
+        LOOP.run_until_complete(app(scope, receive, send))
+        if set(statuses) != {200}:
+            raise RuntimeError(f"{path} answered {statuses}")
+
+else:
+
+    def answer() -> Any:  # type: ignore[misc]
+        return ANSWER
+
+    def by_hand() -> Any:  # type: ignore[misc]
+        """PyJWT's bare decode and the framework's bare answer."""
+        jwt.decode(FRAMEWORK.request.headers["Authorization"][7:], **EXPECTED)
+        return ANSWER
+
+    def call(app: Any, path: str, token: str) -> None:
+        """One request, as the server hands it to a WSGI app."""
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "SCRIPT_NAME": "",
+            "PATH_INFO": path,
+            "QUERY_STRING": "",
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "3000",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "HTTP_HOST": "localhost",
+            "HTTP_AUTHORIZATION": f"Bearer {token}",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": None,
+            "wsgi.errors": sys.stderr,
+        }
+        statuses: list[str] = []
+        body = app.wsgi_app(environ, lambda status, *_: statuses.append(status))
+        b"".join(body)
+        body.close()
+        if statuses != ["200 OK"]:
+            raise RuntimeError(f"{path} answered {statuses}")
+
+
+if __name__ == "__main__":
+    main()

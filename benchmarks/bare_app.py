@@ -1,0 +1,54 @@
+"""The home page of a bake and nothing else: same framework, same template, no session.
+
+It renders the page for a user that never changes. Run it in a bake, whose template it is.
+"""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+
+def create_app() -> Any:
+    """Build the app on the framework that BARE_FRAMEWORK names."""
+    framework: Any = __import__(os.environ["BARE_FRAMEWORK"])
+    kind = getattr(framework, os.environ["BARE_FRAMEWORK"].capitalize())
+    app = kind("app", root_path=str(Path.cwd() / "app"))
+    user = SimpleNamespace(display_name="Alice Archer", picture=os.environ["BARE_PICTURE"])
+    page = {"app_name": "Bookstore", "current_user": user}
+
+    def home() -> Any:
+        return framework.render_template("home.html", **page)
+
+    async def home_on_the_loop() -> Any:
+        return await home()
+
+    app.add_url_rule("/", view_func=home_on_the_loop if kind.__name__ == "Quart" else home)
+    # The page has links to them.
+    for name in ("auth.sign_in", "auth.sign_out", "auth.sign_up", "pages.profile"):
+        app.add_url_rule(f"/{name}", endpoint=name, view_func=home)
+    return app
+
+
+def without_sessions() -> Any:
+    """Build the bake's own app, headers and log and all, with Alice signed in by a constant."""
+    import app  # type: ignore[import-not-found]
+    from app.sessions import Session  # type: ignore[import-not-found]
+
+    created = app.create_app()
+    claims = {"sub": "k3v9x0q2m7ae", "name": "Alice Archer", "picture": os.environ["BARE_PICTURE"]}
+    alice = Session({"user": claims})
+    on_the_loop = os.environ["BARE_FRAMEWORK"] == "quart"
+
+    async def open_on_the_loop(*_: Any) -> Any:
+        return alice
+
+    async def save_on_the_loop(*_: Any) -> None:
+        pass
+
+    created.session_interface = SimpleNamespace(
+        open_session=open_on_the_loop if on_the_loop else lambda *_: alice,
+        save_session=save_on_the_loop if on_the_loop else lambda *_: None,
+        is_null_session=lambda _: False,
+    )
+    return created

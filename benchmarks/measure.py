@@ -1,0 +1,142 @@
+"""Rounds, load and medians. Whatever is compared is measured in turns, in one run."""
+
+import os
+import platform
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROUNDS = 5
+SECONDS = 2
+CONNECTIONS = 8
+
+# Each request with another of the cookies, from all over the store: the step is a prime.
+MANY_COOKIES = """
+local number, count = 0, tonumber(os.getenv("COOKIES"))
+request = function()
+  number = (number + 611953) % count
+  local cookie = string.format("%s=cookie-%d", os.getenv("COOKIE_NAME"), number)
+  return wrk.format("GET", "/", {["Cookie"] = cookie})
+end
+"""
+
+
+@dataclass
+class Section:
+    """One question, with the table that answers it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        table = [self.columns, ["---"] * len(self.columns), *self.rows]
+        lines = ["| " + " | ".join(row) + " |" for row in table]
+        notes = "".join(f"\n{note}\n" for note in self.notes)
+        return f"## {self.title}\n\n" + "\n".join(lines) + "\n" + notes
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one round of load came to."""
+
+    per_second: float
+    generator_cores: float
+    """How much of one core wrk took."""
+
+
+def in_turns(
+    measures: Mapping[str, Callable[[], float]], rounds: int = ROUNDS
+) -> dict[str, list[float]]:
+    """Take every measure once in each round, and give what each came to, round by round."""
+    found: dict[str, list[float]] = {name: [] for name in measures}
+    for _ in range(rounds):
+        for name, measure in measures.items():
+            found[name].append(measure())
+    return found
+
+
+def ratio(these: Sequence[float], those: Sequence[float]) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(these, those, strict=True))
+
+
+def spread(values: Sequence[float], digits: int = 0) -> str:
+    """The median, and from where to where the rounds went."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long it takes."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def load(
+    url: str,
+    cookie: str = "",
+    *,
+    cookie_name: str = "",
+    cookies: int = 0,
+    headers: Sequence[str] = (),
+) -> Load:
+    """Ask for a page again and again, from a process of its own, for SECONDS.
+
+    With a cookie name, each request has another of so many cookies: `cookie-0`, `cookie-1`, ...
+    Raises RuntimeError if any answer was not a good one.
+    """
+    command = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS)]
+    command += ["--duration", f"{SECONDS}s"]
+    sent = [f"Cookie: {cookie}"] if cookie else []
+    for header in [*sent, *headers]:
+        command += ["--header", header]
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        if cookie_name:
+            script.write(MANY_COOKIES)
+            script.flush()
+            command += ["--script", script.name]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [*command, url],
+            env=os.environ | {"COOKIE_NAME": cookie_name, "COOKIES": str(cookies)},
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+        raise RuntimeError(done.stdout)
+    found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    assert found, done.stdout
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Load(float(found[1]), processor / SECONDS)
+
+
+def machine() -> str:
+    """The line about the machine that all numbers belong to."""
+    model = "unknown processor"
+    if (cpus := Path("/proc/cpuinfo")).exists():
+        names = re.findall(r"^model name\s*: (.*)$", cpus.read_text("utf-8"), re.MULTILINE)
+        model = names[0] if names else model
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    wrk = subprocess.run(["wrk", "--version"], capture_output=True, encoding="utf-8").stdout
+    return (
+        f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB; {platform.system()} "
+        f"{platform.release()}; Python {sys.version.split()[0]}; {wrk.split(' [')[0].strip()}"
+    )
+
+
+def need(program: str) -> None:
+    """End with a sentence if a program is not here."""
+    if not shutil.which(program):
+        sys.exit(f"There is no {program} here. On Debian: apt-get install {program}")

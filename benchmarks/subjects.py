@@ -1,0 +1,197 @@
+"""What is measured: bakes, the servers that run them, and somebody who signs in."""
+
+import atexit
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from processes import Process, free_port, running
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+BIN = Path(sys.executable).parent
+INTERFACES = {"flask": "wsgi", "quart": "asgi"}
+FOREIGN = ("FLASK_", "GRANIAN_", "LOGTO_", "LOG_FORMAT", "QUART_", "SESSION_")
+PAGE_OF_ALICE = "Hello, <bdi>Alice Archer</bdi>"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a measured process, without what would configure it by chance."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    path = os.pathsep.join([str(BIN), own.get("PATH", "")])
+    return own | {"PATH": path, "PYTHONPATH": str(HERE)} | variables
+
+
+def cookiecutter(template: Path, folder: Path, *answers: str) -> None:
+    """Bake from the command line, with the hooks."""
+    command = [sys.executable, "-m", "cookiecutter", str(template), "--no-input"]
+    command += ["--default-config", "--output-dir", str(folder), *answers]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def bake(folder: Path, *answers: str) -> Path:
+    """Bake the template into an empty folder and give the project's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    cookiecutter(ROOT, folder, *answers)
+    (project,) = folder.iterdir()
+    return project
+
+
+@functools.cache
+def stand_in() -> Any:
+    """The local Logto of a bake of its own, which stays until the end."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    sys.path.insert(0, str(bake(Path(folder, "stand-in"))))
+    from dev import local_logto  # type: ignore[import-not-found]
+
+    return local_logto
+
+
+class LocalLogto:
+    """The stand-in, in this process, so that its requests can be counted."""
+
+    def __init__(self, callbacks: list[str]) -> None:
+        local_logto = stand_in()
+        self._logto: Any = local_logto.LocalLogto(app_id="bench", redirect_uris=callbacks)
+        self.endpoint: str = self._logto.endpoint
+
+    def __enter__(self) -> "LocalLogto":
+        self._logto.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logto.stop()
+
+    def calls(self) -> list[str]:
+        """The paths that were asked for so far."""
+        return [path for _, path in self._logto.requests]
+
+
+@contextmanager
+def granian(
+    target: str, interface: str, port: int, folder: Path, *options: str, **variables: str
+) -> Iterator[Process]:
+    """Serve an app as in production, but for the log, which goes to a file."""
+    command = ["granian", "--interface", interface, "--factory", "--port", str(port), *options]
+    with running(
+        [str(BIN / command[0]), *command[1:], target], folder, environment(**variables)
+    ) as process:
+        process.wait_for(f"http://localhost:{port}/")
+        yield process
+
+
+def logto_variables(endpoint: str, port: int) -> dict[str, str]:
+    """The LOGTO_ variables of an app on this port."""
+    return {
+        "LOGTO_ENDPOINT": endpoint,
+        "LOGTO_APP_ID": "bench",
+        "LOGTO_APP_SECRET": "bench-secret",
+        "LOGTO_CALLBACK_URL": f"http://localhost:{port}/callback",
+    }
+
+
+def signed_in(port: int) -> tuple[str, str]:
+    """Sign in as Alice, and give the cookies as a header's value, and the page that she sees."""
+    with httpx.Client(base_url=f"http://localhost:{port}", timeout=30) as app:
+        to_logto = app.get("/sign-in")
+        callback = answer_of_logto(to_logto.headers["Location"])
+        app.get(callback)
+        page = app.get("/").text
+        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in app.cookies.jar), page
+
+
+def answer_of_logto(address: str) -> str:
+    """Choose Alice on the sign-in page at this address; gives the callback with the answer."""
+    with httpx.Client(timeout=30) as browser:
+        page = browser.get(address, follow_redirects=True)
+        form = {"interaction": page.url.params["interaction"], "user": "alice"}
+        return browser.post(page.url.join("/sign-in"), data=form).headers["Location"]
+
+
+def session_of_alice(database: Path) -> dict[str, Any]:
+    """What the one signed-in session of a SQLite store holds."""
+    import sqlite3
+
+    with sqlite3.connect(database) as connection:
+        ((data, sub),) = connection.execute(
+            "SELECT data, sub FROM sessions WHERE sub IS NOT NULL LIMIT 1"
+        ).fetchall()
+    return {"data": json.loads(data), "sub": sub}
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[str]:
+    """A Redis server of its own; gives its URL without the number of a database."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(folder)]
+    with running(command, folder, environment()) as process:
+        process.wait_for_text("Ready to accept connections")
+        yield f"redis://localhost:{port}"
+
+
+def seed(project: Path, session_url: str, count: int, sample: dict[str, Any]) -> float:
+    """Put this many copies of a session into a store; gives the bytes that each takes."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "seed.py"), session_url, str(count)],
+        cwd=project,
+        env=environment(),
+        input=json.dumps(sample),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    return float(done.stdout)
+
+
+def first_page(port: int, limit: float = 60) -> None:
+    """Return when the home page is there."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"http://localhost:{port}/", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.01)
+    raise TimeoutError
+
+
+CALLS_OF_THE_APP = {
+    "/oidc/.well-known/openid-configuration",
+    "/oidc/jwks",
+    "/oidc/token",
+    "/oidc/me",
+}
+"""What an app asks of Logto itself, without the browser."""
+
+
+def sign_ins(port: int, count: int) -> tuple[float, float]:
+    """Sign in again and again, each time in a new browser.
+
+    Gives the seconds that it took, and how many of them were spent waiting for the app.
+    """
+    waited = 0.0
+    started = time.perf_counter()
+    for _ in range(count):
+        with httpx.Client(base_url=f"http://localhost:{port}", timeout=30) as app:
+            begun = time.perf_counter()
+            address = app.get("/sign-in").headers["Location"]
+            waited += time.perf_counter() - begun
+            callback = answer_of_logto(address)
+            begun = time.perf_counter()
+            app.get(callback)
+            page = app.get("/").text
+            waited += time.perf_counter() - begun
+            assert "uthenticated" in page or PAGE_OF_ALICE in page
+            assert "Not authenticated" not in page
+    return time.perf_counter() - started, waited
