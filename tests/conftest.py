@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 from answers import ROOT, Answer, Answers, everything, identifier
+from cookiecutter import generate
+from jinja2 import Environment, FileSystemBytecodeCache
 from processes import Process, running
 from pytest_cookies.plugin import Cookies
 
@@ -109,6 +111,11 @@ def environment(**variables: str) -> dict[str, str]:
     return inherited | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | variables
 
 
+def types_cache(framework: Answer) -> str:
+    """A folder for what mypy knows of the packages, for tests of one worker."""
+    return str(ROOT / "build/mypy" / str(framework))
+
+
 def program(name: str, env: dict[str, str]) -> str:
     """The path of a program. Raises AssertionError if there is none of that name."""
     found = shutil.which(name, path=env["PATH"])
@@ -138,6 +145,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
+    # Most of a bake is the compiling of templates, which are the same in all of them.
+    folder = ROOT / "build/templates"
+    folder.mkdir(parents=True, exist_ok=True)
+    cache = FileSystemBytecodeCache(str(folder))
+    make: Callable[..., Environment] = generate.create_env_with_context
+
+    def remembering(context: dict[str, Any]) -> Environment:
+        environment = make(context)
+        environment.bytecode_cache = cache
+        return environment
+
+    generate.create_env_with_context = remembering
     # Who is started in the background ignores Ctrl-C, and so would every process started here.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,15 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+# They lie below those that systems give to outgoing connections, and each worker has its own
+# part of them, so that nobody takes one between the moment it is given and the one it is used.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+PORTS = random.sample(range(16_000 + WORKER * 2000, 18_000 + WORKER * 2000), 2000)
+
 
 def free_port() -> int:
-    """A port of localhost that nobody listens on.
-
-    It lies below those that systems give to outgoing connections, so that none of these takes
-    it before it is used.
-    """
+    """A port of localhost that nobody listens on, and that was not given before."""
     while True:
-        port = random.randint(15_000, 30_000)  # noqa: S311
+        port = PORTS.pop()
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("127.0.0.1", port))
             return port
@@ -88,7 +89,7 @@ class Process:
         """Send a signal to it alone, not to its children."""
         self._process.send_signal(number)
 
-    def exit_code(self, seconds: float = 10) -> int:
+    def exit_code(self, seconds: float = 30) -> int:
         """Its exit code, once it has ended.
 
         Raises subprocess.TimeoutExpired when it goes on for longer than that.

@@ -6,6 +6,7 @@ Everything is real: granian's processes, HTTP, SQLite files and Redis servers.
 import json
 import re
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -30,7 +31,6 @@ SERVED = Path(__file__).parent / "served"
 FRAMEWORKS = ("flask", "quart")
 TIME_LIMIT = 2.0
 """Seconds that the apps of these tests wait for Logto."""
-PAUSE = 0.8
 MARKER = "outside<b>text</b>"
 """What must never be seen on a page as it came."""
 
@@ -66,6 +66,8 @@ def cut_off(
     app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event
 ) -> Iterable[bytes]:
     """The connection ends without an answer."""
+    # The server itself would wait for the next request.
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError
 
 
@@ -141,6 +143,7 @@ class FaultyLogto:
         finally:
             sys.path.remove(str(project.path))
         self.local: Any = LocalLogto(
+            port=free_port(),
             app_id="test-app",
             redirect_uris=[redirect_uri],
             post_logout_redirect_uris=[home],
@@ -381,7 +384,6 @@ def serving(
         "PYTHONPATH": str(SERVED),
         "TEST_FRAMEWORK": framework,
         "TEST_TIME_LIMIT": str(TIME_LIMIT),
-        "TEST_PAUSE": str(PAUSE),
     } | variables
     urls = [f"http://localhost:{port}" for port in ports]
     site = Site(project, framework, logto, urls, environment)

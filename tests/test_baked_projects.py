@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from answers import ROOT, Answers
-from conftest import BARE, FULL, Bake
+from answers import Answers
+from conftest import BARE, FULL, Bake, types_cache
 from processes import free_port, is_taken
 
 
@@ -30,8 +30,7 @@ def test_its_own_tests_pass(bake: Bake, answers: Answers) -> None:
 
 @pytest.mark.parametrize("answers", BARE + FULL)
 def test_its_types_are_right(bake: Bake, answers: Answers) -> None:
-    cache = ROOT / "build/mypy" / str(answers["framework"])
-    bake(**answers).run("python", "-m", "mypy", "--cache-dir", str(cache))
+    bake(**answers).run("python", "-m", "mypy", "--cache-dir", types_cache(answers["framework"]))
 
 
 @pytest.mark.parametrize("answers", FULL)
@@ -61,7 +60,7 @@ def test_ctrl_c_ends_the_app_and_the_local_logto(bake: Bake, answers: Answers) -
         process.wait_for(f"http://localhost:{port}/")
         process.wait_for(f"http://localhost:{logto_port}/oidc/.well-known/openid-configuration")
         process.press_ctrl_c()
-        process.exit_code(seconds=10)
+        process.exit_code()
         assert not is_taken(port)
         assert not is_taken(logto_port)
         assert "Traceback" not in process.output
@@ -97,18 +96,18 @@ def test_a_taken_port_is_named_with_the_way_out(bake: Bake, answers: Answers, ta
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("answers", FULL)
+@pytest.mark.parametrize("answers", [one for one in FULL if str(one.id).startswith("quart")])
 def test_it_installs_with_nothing_but_pip(bake: Bake, answers: Answers, tmp_path: Path) -> None:
-    # Only here is it seen that a bake names every package it imports: the environment that
-    # the other tests share holds those of both frameworks.
+    # Only here, and for Flask in the workshop's test, is it seen that a bake names every package
+    # it imports: the environment that the other tests share holds those of both frameworks.
     project = bake(**answers)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
     python = str(tmp_path / "bin/python")
     pip = ["python", "-m", "pip", "--python", python, "install", "-q", "--no-compile"]
     project.run(*pip, "-e", ".", "--group", "dev")
-    project.run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_sign_in.py")
-    # Their imports are seen in this way, too; their tests pass elsewhere.
-    project.run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only")
+    # All of its tests are imported, and few are run: they pass elsewhere.
+    few = project.run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "sign_in")
+    assert " passed" in few.stdout
 
 
 def page(port: int) -> str:

@@ -1,8 +1,9 @@
 """A person with a browser signs in, looks around and signs out, on both frameworks."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -33,6 +34,7 @@ QUIET = [
 PATIENCE = 30_000
 """Milliseconds until what should be on a page is given up, also on a busy machine."""
 WIDTHS = {"narrow": 360, "wide": 1280}
+SCHEMES: list[Literal["light", "dark"]] = ["light", "dark"]
 
 
 @dataclass(frozen=True)
@@ -222,28 +224,26 @@ def press_tab_until(page: Page, name: str) -> None:
     raise AssertionError(f"the Tab key does not lead to {name!r}")
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_fits_the_screen_and_can_be_used_by_all(
-    new_context: NewContext, site: Site, scheme: str, width: str
+    new_context: NewContext, site: Site
 ) -> None:
     if not AXE.exists():
         missing("node")
-    context = new_context(
-        color_scheme=scheme,
-        viewport={"width": WIDTHS[width], "height": 800},
-        # Only so that axe can be put into the page.
-        bypass_csp=True,
-    )
+    # Only so that axe can be put into the page.
+    context = new_context(bypass_csp=True)
     context.add_init_script(path=AXE)
     page = context.new_page()
 
     def look(name: str) -> None:
-        picture(page, f"{site.framework}-{name}-{scheme}-{width}.png")
-        assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width], name
-        barriers = page.evaluate("axe.run().then(found => found.violations)")
-        assert [(found["help"], found["nodes"][0]["html"]) for found in barriers] == [], name
-        assert brightness(page) > 200 if scheme == "light" else brightness(page) < 60, name
+        for scheme, (screen, width) in itertools.product(SCHEMES, WIDTHS.items()):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 800})
+            seen = f"{site.framework}-{name}-{scheme}-{screen}"
+            picture(page, f"{seen}.png")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, seen
+            barriers = page.evaluate("axe.run().then(found => found.violations)")
+            assert [(found["help"], found["nodes"][0]["html"]) for found in barriers] == [], seen
+            assert brightness(page) > 200 if scheme == "light" else brightness(page) < 60, seen
 
     page.goto("/")
     look("home")

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from answers import ROOT, every_combination
-from conftest import Bake, BakedProject, environment
+from conftest import Bake, BakedProject, environment, types_cache
 from processes import Process, free_port, running
 
 FRAMEWORKS = ["flask", "quart"]
@@ -151,6 +151,7 @@ def test_an_image_is_built_only_where_there_is_a_dockerfile(bake: Bake) -> None:
         assert "docker" not in bake(ci=ci, use_docker=False).read(name)
 
 
+@pytest.mark.xdist_group("flask processes")
 def test_the_commands_of_the_pipeline_pass_in_a_bake(bake: Bake) -> None:
     # Its pytest has a test of its own.
     steps = [step.get("run", "") for step in github(bake)["jobs"]["check"]["steps"]]
@@ -158,13 +159,14 @@ def test_the_commands_of_the_pipeline_pass_in_a_bake(bake: Bake) -> None:
     assert len(commands) == 3
     for command in commands:
         words = shlex.split(command)
-        cache = ["--no-cache"] if words[0] == "ruff" else ["--cache-dir", os.devnull]
+        cache = ["--no-cache"] if words[0] == "ruff" else ["--cache-dir", types_cache("flask")]
         bake(ci="github").run("python", "-m", *words, *cache)
 
 
 # The hooks for git
 
 
+@pytest.mark.xdist_group("flask processes")
 def test_the_hooks_for_git_run_the_projects_own_tools(bake: Bake) -> None:
     config = yaml.safe_load(bake().read(".pre-commit-config.yaml"))
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
@@ -173,7 +175,7 @@ def test_the_hooks_for_git_run_the_projects_own_tools(bake: Bake) -> None:
     for hook in hooks:
         words = [word for word in shlex.split(hook["entry"]) if word != "--fix"]
         files = [] if hook.get("pass_filenames") is False else ["app/__init__.py"]
-        cache = ["--cache-dir", os.devnull] if "mypy" in words else ["--no-cache"]
+        cache = ["--cache-dir", types_cache("flask")] if "mypy" in words else ["--no-cache"]
         bake().run(*words, *cache, *files)
 
 

@@ -191,13 +191,14 @@ def test_copies_come_and_go_and_nobody_is_signed_out(
 
         # Killed, with all that it was doing; then the other, once the first is back.
         for number in (0, 1):
-            killed = time.monotonic()
+            before = time.monotonic()
             copies[number].kill()
+            gone = time.monotonic()
             wait_until_all_have_looked(traffic)
             for begun, ended, what in traffic.not_signed_in():
                 assert what.startswith("lost"), what
-                assert begun <= killed + 0.1, "lost, though it was not in flight"
-                assert ended >= killed
+                assert begun <= gone, "lost, though it was not in flight"
+                assert ended >= before
             traffic.answers.clear()
             copies[number] = stack.enter_context(site.copy(number))
             site.wait_for_copy(number, copies[number])
@@ -206,7 +207,7 @@ def test_copies_come_and_go_and_nobody_is_signed_out(
         traffic.answers.clear()
         for number in (0, 1):
             copies[number].send(signal.SIGTERM)
-            assert copies[number].exit_code(20) == 0
+            assert copies[number].exit_code() == 0
             wait_until_all_have_looked(traffic)
             copies[number] = stack.enter_context(site.copy(number))
             site.wait_for_copy(number, copies[number])

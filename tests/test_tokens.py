@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
 import pytest
+from conftest import Bake
 from sites import (
-    PAUSE,
     TIME_LIMIT,
     UNAVAILABLE,
     Browser,
@@ -22,6 +23,7 @@ from sites import (
     both_stores,
     changed,
     oidc_error,
+    serving,
 )
 
 Sites = Callable[..., Site]
@@ -42,7 +44,8 @@ def the_pause_after(site: Site) -> Iterator[None]:
     try:
         yield
     finally:
-        time.sleep(PAUSE + 0.1)
+        for url in site.urls:
+            httpx.get(f"{url}/test/resume").raise_for_status()
 
 
 @both_frameworks
@@ -90,7 +93,7 @@ def test_a_visitor_who_leaves_while_the_token_is_refreshed(sites: Sites, framewo
 
         with site.logto.fault("/oidc/token", changed(late)), pytest.raises(httpx.ReadTimeout):
             browser.get("/test/guarded", timeout=0.2)
-        time.sleep(0.6)
+        time.sleep(1)
         before = site.logto.calls("/oidc/token")
         assert browser.get("/test/guarded").text.startswith(ALICE)
         assert site.logto.calls("/oidc/token") == before
@@ -157,13 +160,21 @@ def test_an_unreachable_logto_does_not_end_the_session(
 
 
 @both_frameworks
-def test_a_logto_that_is_away_does_not_end_the_session(sites: Sites, framework: str) -> None:
-    site = sites(framework)
-    browser = with_expired_token(site)
-    with the_pause_after(site), site.logto.away():
+def test_a_logto_that_was_away_is_asked_again_after_a_pause(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    with serving(bake(framework=framework), framework, url, TEST_PAUSE="3") as site:
+        browser = with_expired_token(site)
+        before = site.logto.calls("/oidc/token")
+        with site.logto.away():
+            assert browser.get("/test/guarded").text.startswith(ALICE)
+            assert "Alice Archer" in browser.get("/profile").text
         assert browser.get("/test/guarded").text.startswith(ALICE)
-        assert "Alice Archer" in browser.get("/profile").text
-    assert browser.get("/test/guarded").text.startswith(ALICE)
+        assert site.logto.calls("/oidc/token") == before
+        time.sleep(3)
+        assert browser.get("/test/guarded").text.startswith(ALICE)
+        assert site.logto.calls("/oidc/token") == before + 1
 
 
 @both_frameworks
@@ -184,11 +195,11 @@ def test_a_silent_logto_keeps_nobody_waiting_in_a_queue(
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(request, ["/test/guarded"] * 4))
         assert {text for text, _ in answers} == {ALICE}
-        assert max(seconds for _, seconds in answers) < TIME_LIMIT + 0.6
+        assert max(seconds for _, seconds in answers) < 2 * TIME_LIMIT
         # Nobody waits again for the one that has just not answered.
         text, seconds = request("/test/guarded")
         assert text == ALICE
-        assert seconds < TIME_LIMIT / 2
+        assert seconds < TIME_LIMIT
 
 
 @both_frameworks

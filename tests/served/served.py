@@ -31,6 +31,7 @@ def create_app() -> Any:
     created.add_url_rule("/test/failure", view_func=failure)
     created.add_url_rule("/test/neighbour", view_func=neighbour)
     created.add_url_rule("/test/stalls", view_func=stalls)
+    created.add_url_rule("/test/resume", view_func=resume)
     created.add_url_rule("/test/form", view_func=form, methods=["POST"])
     return created
 
@@ -64,6 +65,12 @@ async def redirect() -> Any:
 async def neighbour() -> str:
     """Call an API that Logto does not know."""
     return await logto.access_token("https://unknown.example/")
+
+
+async def resume() -> str:
+    """End the pause after Logto did not answer."""
+    logto._paused_until = 0.0
+    return "resumed"
 
 
 async def failure() -> str:
