@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import httpx
 import pytest
 from answers import ROOT
 from conftest import Bake
-from processes import free_port
+from processes import Process, free_port
 
 # A block of code to write, after the paragraph that says where.
 EXERCISE = re.compile(
@@ -105,6 +106,22 @@ def do_the_exercises(project: Path, framework: str) -> None:
         file.write_text(content, "utf-8")
 
 
+def wait_until_it_is_served(process: Process, app: str) -> None:
+    """Return once the app has what the exercises add, and no file has changed for a while.
+
+    The files are saved one after the other, so the app may start again more than once.
+    """
+    served, changes = False, 0
+    deadline = time.monotonic() + 60
+    while not served or process.output.count("A file has changed") > changes:
+        assert time.monotonic() < deadline, process.output
+        changes = process.output.count("A file has changed")
+        time.sleep(2)
+        with suppress(httpx.TransportError):
+            pages = ("/shelf", "/api/to-review")
+            served = [httpx.get(app + page).status_code for page in pages] == [302, 401]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", ["flask", "quart"])
 def test_the_exercises_lead_where_the_text_says(bake: Bake, tmp_path: Path, framework: str) -> None:
@@ -116,11 +133,9 @@ def test_the_exercises_lead_where_the_text_says(bake: Bake, tmp_path: Path, fram
     app = f"http://localhost:{port}"
     with project.start("python", "-m", "dev", *ports) as process:
         process.wait_for(app)
-        # It restarts the app and follows its scopes, perhaps twice, as people save one by one.
         do_the_exercises(project.path, framework)
         process.wait_for_text("A file has changed")
-        time.sleep(2)
-        process.wait_for(f"{app}/shelf")
+        wait_until_it_is_served(process, app)
         shelf = httpx.get(f"{app}/shelf", follow_redirects=True)
         assert shelf.url.port == int(logto_port)
         for user, status in (("alice", 200), ("bob", 403)):
