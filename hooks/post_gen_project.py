@@ -47,7 +47,8 @@ def next_steps(answers: Mapping[str, str], folder: str, *, windows: bool, colour
     """
     origin, endpoint = answers["__origin"], answers["__logto_endpoint"]
     own_endpoint = not endpoint.startswith("http://")
-    port = origin.rpartition(":")[2]
+    # Behind https there is a proxy, which has that port.
+    port = origin.rpartition(":")[2] if origin.startswith("http://") else ""
     bold, plain = ("\033[1m", "\033[0m") if colour else ("", "")
     text = "\n".join(
         f"{bold}{line[2:]}{plain}" if line.startswith("# ") else line

@@ -28,6 +28,7 @@ LONGEST = 255
 CHANGE_ME = r"\CHANGE-ME"
 
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+NAMESPACE = LABEL.replace("a-z", "A-Za-z")
 DOMAIN = rf"(?:{LABEL}\.)+[a-z](?:[a-z0-9-]*[a-z0-9])?"
 OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 HOST = rf"(?:{DOMAIN}|[a-z](?:[a-z0-9-]*[a-z0-9])?|{OCTET}\.{OCTET}\.{OCTET}\.{OCTET}|\[::1\])"
@@ -41,10 +42,16 @@ HTTPS = (
     " the host in lower case and other scripts in their xn-- form"
 )
 OTHER_ROUTES = (
-    "/(?:profile|sign-in|sign-up|sign-out|backchannel-logout|healthz|readyz)$"
+    "/(?:profile|sign-in|sign-up|sign-out|backchannel-logout|healthz|readyz)/?$"
     "|/(?:api|static)(?:/|$)"
 )
-PATH = rf"(?!{OTHER_ROUTES})(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+"
+PATH = rf"(?!{OTHER_ROUTES})(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+/?"
+# An identifier: it is compared to the letter and never opened. RFC 8707 allows no fragment.
+URI = "(?:[A-Za-z0-9._~:/?=+,-]|%[0-9A-Fa-f]{2})"
+API = (
+    rf"https?://{HOST}{PORT}(?:[/?]{URI}*)?".replace("a-z", "A-Za-z")
+    + f"|(?!https?:)[A-Za-z][A-Za-z0-9+.-]*:{URI}+"
+)
 # Blanks other than the space, invisible and bidirectional controls, surrogates, private use.
 UNPRINTABLE = (
     r"\u0000-\u001f\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f"
@@ -83,26 +90,27 @@ RULES = {
         "Callback URL",
         ORIGIN + PATH,
         f"https://host[:port]/path, not on the Logto endpoint{HTTPS}; the path in letters, digits"
-        " and . _ ~ - with no / at its end, and none that the app uses itself, such as /sign-in",
+        " and . _ ~ -, and none that the app uses itself, such as /sign-in",
         "https://bookstore.example/callback",
     ),
     "azure_tenant_id": Rule(
         "Azure AD tenant",
-        f"common|organizations|consumers|{GUID}|{DOMAIN}",
-        "common, organizations, consumers, a GUID, or a domain in lower case ASCII",
+        f"common|organizations|consumers|{GUID}|" + DOMAIN.replace("a-z", "A-Za-z"),
+        "common, organizations, consumers, a GUID, or a domain in ASCII",
         "contoso.onmicrosoft.com",
     ),
     "api_resource": Rule(
         "API identifier",
-        rf"(?:{ORIGIN}(?:/[A-Za-z0-9._~-]*)*|urn:[a-z0-9-]+:[A-Za-z0-9._~:/-]+)?",
-        f"nothing, urn:..., or https://host[:port]/path without query or fragment{HTTPS}",
+        f"(?:{API})?",
+        "nothing, or an absolute URI (https://..., api://..., urn:...) without a fragment, in"
+        " letters, digits and . _ ~ : / ? = + , - with all else in its %-form",
         "https://api.bookstore.example",
     ),
     "use_docker": Rule("Add a Dockerfile and compose.yaml", None, "true or false", "true"),
     "ci": Rule("Pipeline", "github|gitlab|none", "github, gitlab or none", "github"),
     "catalog_owner": Rule(
         "Owner in the Backstage catalog",
-        rf"(?:(?:[A-Za-z][A-Za-z0-9]*:)?(?:{LABEL}/)?{ENTITY_NAME})?",
+        rf"(?:(?:[A-Za-z][A-Za-z0-9]*:)?(?:{NAMESPACE}/)?{ENTITY_NAME})?",
         "nothing, or [kind:][namespace/]name of a group or user in Backstage",
         "group:default/web",
     ),

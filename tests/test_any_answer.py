@@ -36,10 +36,10 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "framework": st.sampled_from(SETTINGS["framework"]),
     "logto_endpoint": st.from_regex(f"({ORIGIN})/?", fullmatch=True),
     "logto_app_id": st.from_regex(RULES["logto_app_id"].pattern, fullmatch=True),
-    "callback_url": st.from_regex(f"({ORIGIN})(/[A-Za-z0-9._~-]{{3,9}}){{1,3}}", fullmatch=True),
+    "callback_url": st.from_regex(f"({ORIGIN})(/[A-Za-z0-9._~-]{{3,9}}){{1,3}}/?", fullmatch=True),
     "azure_tenant_id": st.from_regex(RULES["azure_tenant_id"].pattern, fullmatch=True),
     "api_resource": st.from_regex(
-        f"(({ORIGIN})(/[a-z0-9]+)?/?)?|urn:[a-z]+:[a-z:]+", fullmatch=True
+        f"(({ORIGIN})(/[A-Za-z0-9+,%20?=]+)?/?)?|(urn|api):[A-Za-z0-9./?=+,:~-]+", fullmatch=True
     ),
     "use_docker": st.booleans(),
     "ci": st.sampled_from(SETTINGS["ci"]),

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
+import redis
 from conftest import Bake
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -549,6 +550,25 @@ def test_a_logout_that_cannot_be_stored_is_said_to_have_failed(
     somebody.execute("BEGIN EXCLUSIVE")
     assert post(site, token).status_code == 400
     somebody.close()
+    assert browser.is_signed_in
+    assert post(site, token).status_code == 200
+    assert not browser.is_signed_in
+
+
+@both_frameworks
+def test_a_logout_that_failed_half_way_may_be_sent_again(sites: Sites, framework: str) -> None:
+    site = sites(framework, "redis")
+    browser = site.browser()
+    browser.sign_in()
+    token = site.logto.logout_token()
+    server: Any = redis.Redis.from_url(site.variables["SESSION_URL"])
+    # The token is noted as used, and then the sessions of its user cannot be looked up.
+    server.execute_command("ACL", "SETUSER", "default", "-zrange")
+    try:
+        assert post(site, token).status_code == 400
+    finally:
+        server.execute_command("ACL", "SETUSER", "default", "+zrange")
+        server.close()
     assert browser.is_signed_in
     assert post(site, token).status_code == 200
     assert not browser.is_signed_in

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,24 @@ def test_it_starts_with_the_frameworks_own_command(bake: Bake, answers: Answers)
     with bake(**answers).start(*command, **own_address(port)) as process:
         process.wait_for(f"http://localhost:{port}/")
         assert "Sign in" in page(port)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("answers", FULL)
+def test_it_listens_under_the_name_that_its_callback_has(
+    bake: Bake, answers: Answers, host: str
+) -> None:
+    port = free_port()
+    try:
+        socket.create_server(("::1", port), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here; to get it: sysctl net.ipv6.conf.lo.disable_ipv6=0")
+    project = bake(**answers | {"callback_url": f"http://{host}:3000/callback/"})
+    with project.start(str(answers["framework"]), "run", "--port", str(port)) as process:
+        process.wait_for(f"http://{host}:{port}/")
+        with pytest.raises(urllib.error.HTTPError) as expired:
+            urllib.request.urlopen(f"http://{host}:{port}/callback/", timeout=10)
+        assert expired.value.code == 400
 
 
 @pytest.mark.parametrize("answers", FULL)

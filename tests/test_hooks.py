@@ -48,18 +48,22 @@ ACCEPTED: dict[str, list[Any]] = {
         "https://a.example/callback", "https://a.example/auth/logto/callback",
         "http://[::1]:3000/callback", "http://127.0.0.1:3000/cb", "https://a.example/c.b_a~1-",
         "https://a.example/sign-in/done", "https://a.example/apis", "https://a.example/...",
+        "https://a.example/callback/",
     ],
     "azure_tenant_id": [
         "common", "organizations", "consumers", GUID, "contoso.onmicrosoft.com", "a.example",
+        "Contoso.onmicrosoft.com",
     ],
     "api_resource": [
         "", "https://api.example", "https://api.example/", "https://api.example:8443/v1/books",
         "http://localhost:3000/api", "urn:books:api", "urn:logto:resource:books/1",
+        "http://a.example", "https://API.a.example", "api://books", "https://a.example/x?y=1",
+        "https://a.example/a:b/c%20d", "urn:books",
     ],
     "use_docker": [True, False],
     "ci": ["github", "gitlab", "none"],
     "catalog_owner": [
-        "", "web", "group:web", "user:default/ada.b", "default/web", "Group:default/Web_Team",
+        "", "web", "group:web", "user:default/ada.b", "default/web", "Group:Default/Web_Team",
     ],
 }  # fmt: skip
 
@@ -94,7 +98,7 @@ REJECTED: dict[str, list[Any]] = {
     ],
     "logto_app_id": ["", "a.b", "x" * 65, True],
     "callback_url": [
-        "", "/callback", "https://a.example", "https://a.example/", "https://a.example/callback/",
+        "", "/callback", "https://a.example", "https://a.example/", "https://a.example/callback//", "https://a.example/profile/",
         "https://a.example//callback", "https://a.example/a//b", "https://a.example/../callback",
         "https://a.example/a/./b", "https://a.example/a/..", "https://a.example/callback?x=1",
         "https://a.example/callback#x", "https://a.example/<path:x>", "https://a.example/%63",
@@ -108,14 +112,15 @@ REJECTED: dict[str, list[Any]] = {
     ],
     "azure_tenant_id": ["", "Common", "contoso", GUID[:-1], GUID + "0", "-a.example", "a.1", True],
     "api_resource": [
-        "api", "/api", "https://a.example/x?y", "https://a.example/x#y", "https://a.example/x y",
-        "http://a.example", "urn:books", "urn:", "urn:books:" + "x" * 250, "mailto:a@b.example", "https://u@a.example", True,
+        "api", "/api", "https://a.example/x#y", "https://a.example/x y", "https://a.example/x&y",
+        "https://", "https:a.example", "https://a.example:0", "https://a.example/%2", "urn:",
+        "urn:books:" + "x" * 250, "mailto:a@b.example", "https://u@a.example", True,
     ],
     "use_docker": ["true", "false", "yes", "", 1],
     "ci": ["", "jenkins", True],
     "catalog_owner": [
         "group:", "/web", "default/", "a/b/c", "group:default:web", "-web", "web-", "9kind:web",
-        "group:Default/web", "x" * 64, True,
+        "group:-default/web", "x" * 64, True,
     ],
 }  # fmt: skip
 for _question, _answers in REJECTED.items():
@@ -312,6 +317,8 @@ def test_the_next_steps_after_the_local_logto_say_what_else_to_change() -> None:
     assert "http://localhost:3001/callback/azuread (with your LOGTO_ENDPOINT for" in text
     assert "backchannel-logout (once the app has a public address)" in text
     assert "flask run --port 4000" in text
+    # Behind https there is a proxy, which has that port.
+    assert "flask run --port 3000" in steps(callback_url="https://books.example:8443/callback")
 
 
 def test_the_next_steps_on_windows_are_for_its_shells() -> None:

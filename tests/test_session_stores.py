@@ -130,6 +130,15 @@ def test_expired_rows_are_deleted_as_the_app_runs(sites: Sites, framework: str) 
 
 
 @both_frameworks
+def test_nobody_else_on_the_machine_reads_the_file(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    site.browser().start()
+    files = list(site.database.parent.glob("sessions.sqlite3*"))
+    assert len(files) == 3
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+
+
+@both_frameworks
 @both_stores
 def test_a_session_id_that_the_app_did_not_issue_is_never_adopted(
     sites: Sites, framework: str, store: str

@@ -64,7 +64,8 @@ def create_app(config: Config | None = None) -> {{ cookiecutter.framework | capi
     app.register_blueprint(backchannel)
     app.register_blueprint(health)
     app.register_blueprint(pages)
-    app.add_url_rule(config.CALLBACK_PATH, view_func=callback)
+    # Of an address with a slash at its end, a redirect would name the host of the request.
+    app.add_url_rule(config.CALLBACK_PATH, view_func=callback, strict_slashes=False)
 
     @app.context_processor
     {{ cookiecutter.__async }}def for_all_templates() -> dict[str, object]:

@@ -1,7 +1,7 @@
 """What the app is told from outside: environment variables and `.env`."""
 
-{% if cookiecutter.api_resource %}
 import re
+{% if cookiecutter.api_resource %}
 from collections.abc import Mapping, Sequence
 {% else %}
 from collections.abc import Mapping
@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 
 import click
 from environs import Env, EnvValidationError, ValidationError
+from redis import ConnectionPool
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+URL = r"(?i:https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[!-~]*)?"
+PATH = r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?"
 OTHER_ROUTES = (
     "",
-    "/",
     "/profile",
     "/sign-in",
     "/sign-up",
@@ -119,7 +121,7 @@ class Config:
     @property
     def HTTPS(self) -> bool:
         """Whether people reach the app over https, so that cookies can be Secure."""
-        return self.LOGTO_CALLBACK_URL.startswith("https://")
+        return urlsplit(self.LOGTO_CALLBACK_URL).scheme == "https"
 
 
 def _report(error: EnvValidationError) -> str:
@@ -138,12 +140,15 @@ def _filled(value: str) -> None:
 
 
 def _web_url(value: str) -> None:
+    if "@" in value:
+        # What is before it may be a password.
+        raise ValidationError("must not have an @ in it")
     try:
         url = urlsplit(value)
-        complete = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        complete = url.scheme in ("http", "https") and url.port != 0 and re.fullmatch(URL, value)
     except ValueError:
-        complete = False
-    if not complete or "@" in url.netloc or url.query or url.fragment:
+        complete = None
+    if not complete or url.query or url.fragment:
         raise ValidationError(f"{value!r} is not a plain http(s) address")
     host = str(url.hostname)
     # Names under .localhost are of this machine too (RFC 6761, 6.3).
@@ -180,12 +185,25 @@ def _callback_url(value: str) -> None:
         return
     _web_url(value)
     path = urlsplit(value).path
-    if path in OTHER_ROUTES or path.startswith(("/api/", "/static/")):
+    if not re.fullmatch(PATH, path):
+        raise ValidationError(f"{value!r} needs a path of letters, digits and . _ ~ -")
+    if path.rstrip("/") in OTHER_ROUTES or path.startswith(("/api/", "/static/")):
         raise ValidationError(f"{value!r} needs a path that no other page of the app uses")
 
 
 def _session_url(value: str) -> None:
-    if not value.startswith(("sqlite:///", "redis://", "rediss://")):
+    # Not quoted, as it may hold a password.
+    if value.startswith("sqlite:///"):
+        if not value.removeprefix("sqlite:///").strip():
+            raise ValidationError("must name a file after sqlite:///")
+    elif value.startswith(("redis://", "rediss://")):
+        try:
+            ConnectionPool.from_url(value)
+        except ValueError:
+            raise ValidationError(
+                "is not an address of a Redis; in a password, write : / ? # @ as % and their code"
+            ) from None
+    else:
         raise ValidationError("must begin with sqlite:///, redis:// or rediss://")
 
 

@@ -13,6 +13,7 @@ CLAIMS = {
     "sub": "User ID",
     "name": "Name",
     "username": "Username",
+    "picture": "Picture",
     "email": "E-mail",
     "email_verified": "E-mail verified",
     "phone_number": "Phone",

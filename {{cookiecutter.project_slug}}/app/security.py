@@ -34,7 +34,10 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     {{ cookiecutter.__async }}def send_headers(response: Response) -> Response:
         for name, value in fixed:
             response.headers[name] = value
-        if request.endpoint != "static":
+        if request.endpoint == "static":
+            # Kept, but not without asking whether there is a newer one.
+            response.headers["Cache-Control"] = "no-cache"
+        else:
             # Pages differ by session, and must be gone from the browser after sign-out.
             response.headers.setdefault("Cache-Control", "no-store")
             response.headers.add("Vary", "Cookie")

@@ -78,7 +78,7 @@ def test_provision_makes_a_blank_logto_ready_once(run: Run, fresh_logto: LocalLo
     assert f"{fresh_logto.endpoint}/callback/azuread" in done.output
     assert "secret" not in done.output.replace("clientSecret", "")
     assert run("check").exit_code == 0
-    assert "Nothing to do" in run("provision").output
+    assert "nothing to do" in run("provision").output
 
 
 @pytest.mark.parametrize(

@@ -71,3 +71,38 @@ def test_all_problems_are_reported_at_once_and_no_secret_with_them(
         assert name in message
     assert "hush-hush" not in message
     assert "password" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LOGTO_ENDPOINT", "https://user:hunter2@example.logto.app"),
+        ("LOGTO_ENDPOINT", "https://example .app"),
+        ("LOGTO_ENDPOINT", "https://example.app:port"),
+        ("LOGTO_CALLBACK_URL", "https://books.example/<path:anything>"),
+        ("LOGTO_CALLBACK_URL", "https://books.example/a/../b"),
+        ("LOGTO_CALLBACK_URL", "https://books.example/sign-in/"),
+        ("SESSION_URL", "sqlite:///"),
+        ("SESSION_URL", "redis://:hunter2/1@localhost:6379/0"),
+        ("SESSION_URL", "redis://localhost:port"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_before_the_app_starts(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    for good in GOOD.items():
+        monkeypatch.setenv(*good)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        Config.from_env()
+    message = caught.value.format_message()
+    assert name in message
+    assert "hunter2" not in message
+
+
+def test_https_is_https_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    assert Config.from_env().HTTPS
+    monkeypatch.setenv("LOGTO_CALLBACK_URL", "HTTPS://Books.example/callback/")
+    assert Config.from_env().HTTPS

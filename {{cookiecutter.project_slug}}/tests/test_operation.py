@@ -51,6 +51,12 @@ ACCESS_LOG = "app.logs"
     assert "hush" not in caplog.text
 
 
+{{ cookiecutter.__async }}def test_browsers_ask_whether_a_static_file_has_changed(client: Any) -> None:
+    answer = {{ cookiecutter.__await }}client.get("/static/style.css")
+    assert answer.headers["Cache-Control"] == "no-cache"
+    assert answer.headers["ETag"]
+
+
 @pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "ü", "<script>"])
 {{ cookiecutter.__async }}def test_an_id_that_is_not_safe_is_replaced(client: Any, sent: str) -> None:
     answer = {{ cookiecutter.__await }}client.get("/healthz", headers={"X-Request-ID": sent})

@@ -29,11 +29,17 @@ async def backchannel_logout() -> ResponseReturnValue:
     try:
         claims = await _verified(form.get("logout_token", ""))
         remaining = int(claims["exp"] - time.time()) + LEEWAY
-        if not {{ cookiecutter.__await }}sessions.store.claim(f"logout:{claims['jti']}", ttl=max(remaining, 1)):
+        used = f"logout:{claims['jti']}"
+        if not {{ cookiecutter.__await }}sessions.store.claim(used, ttl=max(remaining, 1)):
             raise jwt.InvalidTokenError("this token was used before")
-        ended = {{ cookiecutter.__await }}sessions.store.delete_all(
-            sid=claims.get("sid"), sub=None if claims.get("sid") else claims["sub"]
-        )
+        try:
+            ended = {{ cookiecutter.__await }}sessions.store.delete_all(
+                sid=claims.get("sid"), sub=None if claims.get("sid") else claims["sub"]
+            )
+        except StoreUnavailable:
+            # Logto may send it again.
+            {{ cookiecutter.__await }}sessions.store.release(used)
+            raise
     except (jwt.InvalidTokenError, LogtoUnavailable, StoreUnavailable) as error:
         log.warning("Back-channel logout refused: %s", error)
         return jsonify(error="invalid_request", error_description="Not a valid logout token."), 400

@@ -65,7 +65,7 @@ async def run(config: Config, *, dry_run: bool, social_only: bool) -> None:
                 raise ManagementError(f"Logto took, but did not keep: {_listed(left)}.")
             say("Done; Logto has all of it.")
         else:
-            say("Nothing to do: Logto has all of this.")
+            say("There is nothing to do: Logto has all of this.")
     _say_azure(config, plan.azure, f"{endpoint}/callback/{plan.connector_id}")
 
 

@@ -193,6 +193,9 @@ class SQLiteStore:
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Refresh tokens are in it. What is wrong with the file SQLite says itself.
+        with suppress(OSError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(
             self.path, timeout=TIME_LIMIT, isolation_level=None, check_same_thread=False
         )
