@@ -168,7 +168,7 @@ def _web_origin(value: str) -> None:
 def _web_origins(values: list[str]) -> None:
     for value in values:
         _filled(value)
-        _web_origin(value)
+        _web_origin(value.strip())
 
 
 def _absolute_uri(value: str) -> None:
