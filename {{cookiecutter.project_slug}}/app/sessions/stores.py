@@ -193,9 +193,7 @@ class SQLiteStore:
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Refresh tokens are in it. What is wrong with the file SQLite says itself.
-        with suppress(OSError):
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        new = not self.path.exists()
         connection = sqlite3.connect(
             self.path, timeout=TIME_LIMIT, isolation_level=None, check_same_thread=False
         )
@@ -206,6 +204,10 @@ class SQLiteStore:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(self.SCHEMA)
         connection.create_function("merged", 3, _merged, deterministic=True)
+        for suffix in ("", "-wal", "-shm") if new else ():
+            # Refresh tokens are in it. (To open it here would undo the locks that SQLite holds.)
+            with suppress(OSError):
+                Path(f"{self.path}{suffix}").chmod(0o600)
         return connection
 
 
