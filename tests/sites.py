@@ -401,9 +401,9 @@ def serving(
 def process(site: Site, port: int) -> Any:
     interface = {
         "flask": ["--interface", "wsgi", "--blocking-threads", "4"],
-        "quart": ["--interface", "asgi"],
+        "quart": ["--interface", "asgi", "--no-ws"],
     }[site.framework]
-    command = ["granian", *interface, "--factory", "--port", str(port), "--no-ws"]
+    command = ["granian", *interface, "--factory", "--port", str(port)]
     app = site.variables.get("TEST_APP", "served:create_app")
     return site.project.start(*command, app, **site.variables)
 

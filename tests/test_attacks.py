@@ -23,6 +23,7 @@ from sites import (
     assert_says,
     both_frameworks,
     both_stores,
+    changed,
     query,
     serving,
 )
@@ -401,6 +402,29 @@ def test_with_https_cookies_and_headers_insist_on_it(
         cookie = httpx.get(f"{site.url}/sign-in").headers["Set-Cookie"]
         assert cookie.startswith("__Host-bookstore-session-sign-in-")
         assert "; Secure;" in cookie
+
+
+@both_frameworks
+def test_a_name_that_no_file_can_have_is_not_found(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    with site.log_lines() as lines:
+        assert httpx.get(f"{site.url}/static/{'x' * 300}").status_code == 404
+    assert "Traceback" not in "\n".join(lines)
+
+
+@both_frameworks
+def test_userinfo_about_somebody_else_is_not_shown(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+
+    def of_somebody_else(claims: Any) -> Any:
+        return claims | {"sub": "p8d2w5t1z6bo", "email": "mallory@example.com"}
+
+    with site.logto.fault("/oidc/me", changed(of_somebody_else)):
+        response = browser.get("/profile")
+    assert response.headers["Location"] == "/sign-in?next=/profile"
+    assert not browser.is_signed_in
 
 
 # Back-channel logout

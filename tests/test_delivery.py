@@ -380,12 +380,21 @@ def test_the_image_serves_stays_healthy_and_writes_to_its_volume_only(image: Sta
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
             assert b"Sign in" in answer.read()
         urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").close()
+        handshake = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        no_websocket = urllib.request.Request(f"http://127.0.0.1:{port}/readyz", headers=handshake)
+        urllib.request.urlopen(no_websocket).close()  # noqa: S310
         check = [word.replace("3000", str(port)) for word in image.healthcheck]
         program = str(image.path("/venv/bin") / check[0])
         subprocess.run([program, *check[1:]], env=image.environment(), check=True)
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0
         lines = [json.loads(line) for line in process.output.splitlines()]
+    assert "exception" not in [name for line in lines for name in line]
     assert "/healthz" in [line.get("path") for line in lines]
     assert files(image.path("/srv")) | files(image.path("/venv")) == before
     assert list(image.path("/data").glob("sessions.sqlite3*"))

@@ -208,6 +208,24 @@ def test_a_locked_file(sites: Sites, framework: str) -> None:
     assert browser.get(callback).headers["Location"] == "/profile"
 
 
+@pytest.mark.xdist_group("quart sites")
+def test_a_locked_file_and_many_who_wait_for_it(sites: Sites) -> None:
+    # On Flask granian has a thread for each who waits.
+    site = sites("quart")
+    browser = site.browser()
+    browser.sign_in()
+    with sql(site) as somebody, ThreadPoolExecutor(40) as pool:
+        somebody.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        writers = [pool.submit(httpx.get, f"{site.url}/sign-in", timeout=60) for _ in range(40)]
+        time.sleep(0.5)
+        # Who only reads does not queue behind them.
+        assert browser.is_signed_in
+        assert not any(writer.done() for writer in writers)
+        assert {writer.result().status_code for writer in writers} == {503}
+        assert time.monotonic() - start < 15
+
+
 @contextmanager
 def pauses_of(site: Site, pauses: list[float]) -> Iterator[None]:
     """Collect how long `/healthz`, which needs nothing, takes to answer meanwhile."""

@@ -1,6 +1,7 @@
 """The baked app with an API, and views of its own behind access tokens.
 
-Between two fetches of Logto's keys it waits TEST_KEY_INTERVAL seconds, where that is set.
+Between two fetches of Logto's keys it waits TEST_KEY_INTERVAL seconds, and after TEST_KEY_AGE
+seconds it fetches them again, where these are set.
 """
 
 import os
@@ -15,6 +16,7 @@ def create_app() -> Any:
     if interval := os.environ.get("TEST_KEY_INTERVAL"):
         # The default of its last parameter, min_interval.
         keys.KeySet.ensure.__defaults__ = (float(interval),)
+    keys.MAX_AGE = float(os.environ.get("TEST_KEY_AGE", keys.MAX_AGE))
     for name, guard in {
         "token": access_token_required(),
         "organization": access_token_required(organization=True),

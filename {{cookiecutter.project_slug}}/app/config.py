@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 {% else %}
 from collections.abc import Mapping
 {% endif %}
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,13 +60,13 @@ class Config:
     APP_NAME: str = "{{ cookiecutter.project_name }}"
     LOGTO_ENDPOINT: str
     LOGTO_APP_ID: str
-    LOGTO_APP_SECRET: str
+    LOGTO_APP_SECRET: str = field(repr=False)
     LOGTO_CALLBACK_URL: str
     {% if cookiecutter.api_resource %}
     LOGTO_API_RESOURCE: str
     API_ALLOWED_ORIGINS: Sequence[str] = ()
     {% endif %}
-    SESSION_URL: str = "sqlite:///instance/sessions.sqlite3"
+    SESSION_URL: str = field(default="sqlite:///instance/sessions.sqlite3", repr=False)
     SESSION_LIFETIME_HOURS: int = 12
     LOG_FORMAT: str = "text"
 

@@ -1,10 +1,14 @@
 """What people and scripts see when something goes wrong: one page, one way on, no details."""
 
+{% if cookiecutter.framework == "quart" %}
+import errno
+{% endif %}
 import logging
 from urllib.parse import quote
 
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, jsonify, render_template, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException{% if cookiecutter.framework == "quart" %}, NotFound{% endif %}
+
 
 from .sessions import StoreUnavailable
 
@@ -83,7 +87,19 @@ def this_page() -> str:
     return response
 
 
+{% if cookiecutter.framework == "quart" %}
+async def file_error(error: OSError) -> Response:
+    """Quart looks for a static file under any name, also one that no file can have."""
+    if error.errno != errno.ENAMETOOLONG:
+        raise error
+    return await http_error(NotFound())
+
+
+{% endif %}
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     """Show these pages for all errors of the app."""
     app.register_error_handler(StoreUnavailable, store_unavailable)
     app.register_error_handler(HTTPException, http_error)
+    {% if cookiecutter.framework == "quart" %}
+    app.register_error_handler(OSError, file_error)
+    {% endif %}

@@ -1,4 +1,12 @@
-"""Response headers that keep pages from being framed, sniffed, cached or fed with scripts."""
+"""Response headers that keep pages from being framed, sniffed, cached or fed with scripts.
+
+And a body that nobody has read is taken before the answer leaves.
+"""
+
+{% if cookiecutter.framework == "quart" %}
+import asyncio
+{% endif %}
+from contextlib import suppress
 
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, request
 from secure import (
@@ -11,6 +19,7 @@ from secure import (
     XContentTypeOptions,
     XFrameOptions,
 )
+from werkzeug.exceptions import HTTPException
 
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
@@ -41,6 +50,21 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
             # Pages differ by session, and must be gone from the browser after sign-out.
             response.headers.setdefault("Cache-Control", "no-store")
             response.headers.add("Vary", "Cookie")
+        return response
+
+    @app.after_request
+    {{ cookiecutter.__async }}def take_body(response: Response) -> Response:
+        # Under an answer that leaves before the body has come, granian closes the connection and
+        # says so to nobody: the next request on it, through a proxy somebody else's, is lost.
+        if request.content_length or "Transfer-Encoding" in request.headers:
+            {% if cookiecutter.framework == "quart" %}
+            with suppress(HTTPException, TimeoutError):
+                async with asyncio.timeout(5):
+                    await request.get_data()
+            {% else %}
+            with suppress(HTTPException):
+                request.stream.read(64 * 1024)
+            {% endif %}
         return response
 
 

@@ -12,7 +12,7 @@ from {{ cookiecutter.framework }} import Blueprint, current_app, jsonify, reques
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 
 from ..sessions import StoreUnavailable, sessions
-from .client import LogtoUnavailable, logto
+from .client import LogtoUnavailable, logto, one_line
 
 backchannel = Blueprint("backchannel", __name__)
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ async def backchannel_logout() -> ResponseReturnValue:
             {{ cookiecutter.__await }}sessions.store.release(used)
             raise
     except (jwt.InvalidTokenError, LogtoUnavailable, StoreUnavailable) as error:
-        log.warning("Back-channel logout refused: %s", error)
+        log.warning("Back-channel logout refused: %s", one_line(str(error)))
         return jsonify(error="invalid_request", error_description="Not a valid logout token."), 400
     log.info("Back-channel logout: sub=%s, %d sessions ended", claims.get("sub"), ended)
     return "", 200

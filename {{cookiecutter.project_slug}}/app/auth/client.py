@@ -183,9 +183,13 @@ class AppLogtoClient(LogtoClient):
         try:
             async with self._calling_for_session():
                 core = await self.getOidcCore()
-                return (await core.fetchUserInfo(token)).model_dump()
+                found = (await core.fetchUserInfo(token)).model_dump()
         except SignInInvalid as error:
             raise SessionEnded(str(error)) from error
+        if found["sub"] != session["user"]["sub"]:
+            # OpenID Connect Core, 5.3.2.
+            raise SessionEnded("userinfo is about another user")
+        return found
 
     async def sign_out_url(self, post_sign_out_uri: str) -> str:
         """The address that ends the session at Logto (OpenID Connect RP-Initiated Logout).

@@ -12,6 +12,8 @@ import jwt
 
 MIN_INTERVAL = 30.0
 """Seconds between two fetches that tokens from outside can cause."""
+MAX_AGE = 300.0
+"""Seconds after which keys that are known are fetched again: the issuer may have withdrawn one."""
 TIME_LIMIT = 10.0
 """Seconds that a fetch takes at most."""
 
@@ -54,7 +56,7 @@ class KeySet(jwt.PyJWKClient):
         self._keys: dict[str, jwt.PyJWK] = {}
         self._lock = threading.Lock()
         self._fetching = False
-        self._fetched_at = float("-inf")
+        self._fetched_at = self._succeeded_at = float("-inf")
         self._failed = False
 
     def get_signing_key_from_jwt(self, token: str | bytes) -> jwt.PyJWK:
@@ -87,36 +89,52 @@ class KeySet(jwt.PyJWKClient):
             return False
         return False
 
+    @property
+    def outdated(self) -> bool:
+        """Whether it is time to see what the issuer publishes now."""
+        return bool(self._keys) and time.monotonic() - self._succeeded_at > MAX_AGE
+
     async def ensure(self, token: str, min_interval: float = MIN_INTERVAL) -> None:
         """Fetch the key set if the token's key is not known, once in `min_interval` s at most.
 
+        A set that is outdated is fetched as well, by one caller. The others, and all of them if
+        the issuer does not answer, go on with what is known.
+
         Raises:
-            aiohttp.ClientError, OSError, ValueError: if the issuer does not answer with a key
-                set, or did not when last asked.
+            aiohttp.ClientError, OSError, ValueError: if the key is not known, and the issuer does
+                not answer with a key set, or did not when last asked.
         """
-        while self.lacks_key_of(token):
+        while (lacking := self.lacks_key_of(token)) or self.outdated:
             with self._lock:
                 mine = not self._fetching
                 if mine and time.monotonic() - self._fetched_at < min_interval:
-                    if self._failed:
+                    if lacking and self._failed:
                         raise ConnectionError("the issuer's keys could not be fetched just now")
+                    return
+                if not mine and not lacking:
                     return
                 self._fetching = True
             if mine:
-                # Shielded: a caller that leaves half-way must not count as an issuer that failed.
-                return await asyncio.shield(self._fetch())
+                try:
+                    # Shielded: a caller that leaves half-way is not an issuer that failed.
+                    await asyncio.shield(self._fetch(TIME_LIMIT if lacking else TIME_LIMIT / 2))
+                except (aiohttp.ClientError, OSError, ValueError):
+                    if lacking:
+                        raise
+                return
             # Another request is fetching, perhaps on another thread's event loop.
             await asyncio.sleep(0.02)
 
-    async def _fetch(self) -> None:
+    async def _fetch(self, seconds: float) -> None:
         self._failed = True
-        limit = aiohttp.ClientTimeout(total=TIME_LIMIT)
+        limit = aiohttp.ClientTimeout(total=seconds)
         try:
             async with aiohttp.ClientSession(timeout=limit) as http, http.get(self.uri) as answer:
                 answer.raise_for_status()
                 keys = jwt.PyJWKSet.from_dict(await answer.json()).keys
             self._keys = {key.key_id: key for key in keys if key.key_id}
             self._failed = False
+            self._succeeded_at = time.monotonic()
         except (jwt.PyJWTError, AttributeError) as error:
             raise ValueError(f"no key set at {self.uri}: {error}") from error
         finally:

@@ -12,6 +12,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+{% if cookiecutter.framework == "quart" %}
+from concurrent.futures import ThreadPoolExecutor
+{% endif %}
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,6 +94,9 @@ class SQLiteStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._idle: list[tuple[sqlite3.Connection, os.stat_result]] = []
+        {% if cookiecutter.framework == "quart" %}
+        self._readers, self._writers = ThreadPoolExecutor(4), ThreadPoolExecutor(4)
+        {% endif %}
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
         rows, _ = {{ cookiecutter.__await }}self._execute(
@@ -160,8 +166,15 @@ class SQLiteStore:
 
     {{ cookiecutter.__async }}def _execute(self, sql: str, *values: Any) -> tuple[list[Any], int]:
         {% if cookiecutter.framework == "quart" %}
-        # SQLite blocks while it waits for the disk or for a lock: off the event loop.
-        return await asyncio.to_thread(self._run, sql, values)
+        # SQLite blocks while it waits for the disk or for a lock: off the event loop, and readers,
+        # who need no lock, not behind those who wait for one.
+        threads = self._readers if sql.startswith("SELECT") else self._writers
+        try:
+            async with asyncio.timeout(TIME_LIMIT + 1):
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(threads, self._run, sql, values)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"{self.path}: too many are waiting for it") from error
 
     def _run(self, sql: str, values: tuple[Any, ...]) -> tuple[list[Any], int]:
         {% endif %}
@@ -282,7 +295,12 @@ class RedisStore:
         index = f"{PREFIX}sid:{sid}" if sid else f"{PREFIX}sub:{sub}"
         with _redis_errors():
             names = {{ cookiecutter.__await }}self._redis.zrange(index, 0, -1)
-            return int({{ cookiecutter.__await }}self._redis.delete(*names, index)) - 1 if names else 0
+            if not names:
+                return 0
+            ended = int({{ cookiecutter.__await }}self._redis.delete(*names))
+            # Not the whole index: a session may have joined it meanwhile.
+            {{ cookiecutter.__await }}self._redis.zrem(index, *names)
+        return ended
 
     {{ cookiecutter.__async }}def claim(self, name: str, ttl: int) -> bool:
         with _redis_errors():
