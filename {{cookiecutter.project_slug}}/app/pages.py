@@ -13,7 +13,6 @@ CLAIMS = {
     "sub": "User ID",
     "name": "Name",
     "username": "Username",
-    "picture": "Picture",
     "email": "E-mail",
     "email_verified": "E-mail verified",
     "phone_number": "Phone",
@@ -44,7 +43,8 @@ async def profile() -> str:
         for name, label in CLAIMS.items()
         if claims.get(name) is not None
     }
-    return {{ cookiecutter.__await }}render_template("profile.html", facts=facts, fresh=fresh)
+    picture = claims.get("picture")
+    return {{ cookiecutter.__await }}render_template("profile.html", facts=facts, picture=picture, fresh=fresh)
 
 
 def readable(name: str, value: Any) -> str:
