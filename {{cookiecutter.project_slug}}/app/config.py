@@ -145,7 +145,7 @@ def _web_url(value: str) -> None:
         raise ValidationError("must not have an @ in it")
     try:
         url = urlsplit(value)
-        complete = url.scheme in ("http", "https") and url.port != 0 and re.fullmatch(URL, value)
+        complete = re.fullmatch(URL, value) and url.port != 0
     except ValueError:
         complete = None
     if not complete or url.query or url.fragment:
