@@ -6,18 +6,19 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
 from answers import ROOT, Answer, Answers, everything, identifier
-from cookiecutter import generate
-from jinja2 import Environment, FileSystemBytecodeCache
+from cookiecutter.main import cookiecutter
+from jinja2 import Environment
 from processes import Process, running
 from pytest_cookies.plugin import Cookies
 
@@ -104,6 +105,19 @@ class BakedProject:
         return running([program(command[0], env), *command[1:]], self.path, env)
 
 
+def baked_without_hooks(answers: Answers, folder: Path) -> BakedProject:
+    """Bake into a folder with Cookiecutter itself and no hooks, as a catalog does."""
+    path = cookiecutter(
+        str(ROOT),
+        no_input=True,
+        extra_context=answers,
+        output_dir=str(folder),
+        accept_hooks=False,
+        default_config=True,
+    )
+    return BakedProject(Path(path), answers)
+
+
 def environment(**variables: str) -> dict[str, str]:
     """The environment variables of a command in a bake: this Python's programs come first."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
@@ -145,21 +159,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    # Most of a bake is the compiling of templates, which are the same in all of them.
-    folder = ROOT / "build/templates"
-    folder.mkdir(parents=True, exist_ok=True)
-    cache = FileSystemBytecodeCache(str(folder))
-    make: Callable[..., Environment] = generate.create_env_with_context
-
-    def remembering(context: dict[str, Any]) -> Environment:
-        environment = make(context)
-        environment.bytecode_cache = cache
-        return environment
-
-    generate.create_env_with_context = remembering
     # Who is started in the background ignores Ctrl-C, and so would every process started here.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Let Jinja compile a template at its first bake only, which is most of what a bake takes."""
+    compiled: dict[tuple[Any, ...], CodeType] = {}
+    compile_anew = Environment.compile
+
+    def compile_once(self: Environment, source: Any, name: Any = None, *rest: Any) -> Any:
+        # All that a bake can set, and all that the code is made from but for its file's name.
+        key = (source, name, *rest[1:], self.trim_blocks, self.lstrip_blocks, *self.extensions)
+        if not isinstance(source, str):
+            return compile_anew(self, source, name, *rest)
+        if key not in compiled:
+            compiled[key] = compile_anew(self, source, name, *rest)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, "compile", compile_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import pytest
 import yaml
 from answers import ROOT, SETTINGS, TEMPLATE, Answers, every_combination, everything, identifier
-from conftest import Bake, BakedProject, environment, missing
+from conftest import Bake, BakedProject, baked_without_hooks, environment, missing
 from cookiecutter.main import cookiecutter
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -333,42 +332,9 @@ def from_backstage(answers: Answers, folder: Path) -> BakedProject:
     return BakedProject(generated.rename(folder / "result"), answers)
 
 
-def from_the_terminal(answers: Answers, folder: Path) -> BakedProject:
-    """Bake with Cookiecutter itself, without hooks."""
-    path = cookiecutter(
-        str(ROOT),
-        no_input=True,
-        extra_context=answers,
-        output_dir=str(folder),
-        accept_hooks=False,
-        default_config=True,
-    )
-    return BakedProject(Path(path), answers)
-
-
 def executables(project: BakedProject) -> set[str]:
     """The files that can be run, which git keeps as well as the bytes."""
     return {name for name in project.contents if os.access(project.path / name, os.X_OK)}
-
-
-@pytest.fixture(scope="module")
-def compiled_once() -> Iterator[None]:
-    """Let Jinja compile a template at its first bake only, which makes a hundred bakes quick."""
-    compiled: dict[tuple[Any, ...], CodeType] = {}
-    compile_anew = Environment.compile
-
-    def compile_once(self: Environment, source: Any, name: Any = None, *rest: Any) -> Any:
-        # All that a bake can set, and all that the code is made from but for its file's name.
-        key = (source, name, *rest[1:], self.trim_blocks, self.lstrip_blocks, *self.extensions)
-        if not isinstance(source, str):
-            return compile_anew(self, source, name, *rest)
-        if key not in compiled:
-            compiled[key] = compile_anew(self, source, name, *rest)
-        return compiled[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Environment, "compile", compile_once)
-        yield
 
 
 @pytest.fixture(
@@ -377,13 +343,12 @@ def compiled_once() -> Iterator[None]:
 def twins(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    compiled_once: None,
 ) -> tuple[BakedProject, BakedProject]:
     """What Backstage and what the terminal make of the same answers."""
     folder = tmp_path_factory.mktemp("twins")
     return (
         from_backstage(request.param, folder / "backstage"),
-        from_the_terminal(request.param, folder / "terminal"),
+        baked_without_hooks(request.param, folder / "terminal"),
     )
 
 

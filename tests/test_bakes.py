@@ -26,8 +26,7 @@ from answers import (
     is_off,
     options,
 )
-from conftest import Bake, BakedProject
-from cookiecutter.main import cookiecutter
+from conftest import Bake, baked_without_hooks
 
 # One worker bakes them all, once.
 pytestmark = pytest.mark.xdist_group("bakes")
@@ -205,15 +204,7 @@ def test_an_answer_that_adds_something_has_its_words_in_the_list_of_traces(
 
 @pytest.mark.parametrize("answers", every_combination(), ids=identifier)
 def test_the_hooks_change_no_byte(bake: Bake, answers: Answers, tmp_path: Path) -> None:
-    path = cookiecutter(
-        str(ROOT),
-        no_input=True,
-        extra_context=answers,
-        output_dir=str(tmp_path),
-        accept_hooks=False,
-        default_config=True,
-    )
-    assert BakedProject(Path(path), answers).contents == bake(**answers).contents
+    assert baked_without_hooks(answers, tmp_path).contents == bake(**answers).contents
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["lint", "format"])

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from answers import ROOT, Answers, identifier
-from conftest import BakedProject, environment
-from test_backstage import CASES, executables, from_the_terminal, parameters
+from conftest import BakedProject, baked_without_hooks, environment
+from test_backstage import CASES, executables, parameters
 
 pytestmark = pytest.mark.xdist_group("engine")
 
@@ -58,7 +58,7 @@ def test_the_engine_makes_the_bytes_of_the_terminal(
     answers: Answers = CASES[case]
     path, said = tasks[case + 1]
     assert "error" not in said, said["error"]
-    pushed, terminal = BakedProject(path, answers), from_the_terminal(answers, tmp_path)
+    pushed, terminal = BakedProject(path, answers), baked_without_hooks(answers, tmp_path)
     assert pushed.contents == terminal.contents
     assert executables(pushed) == executables(terminal)
 
