@@ -38,11 +38,11 @@ demo: $(VENV)/.baking  ## bake the default answers and run them: FRAMEWORK=quart
 	@echo "The project is in $(DEMO)/bookstore; the next 'make demo' bakes it anew."
 	@cd $(DEMO)/bookstore && exec ../venv/bin/python -m dev --port $(PORT) --logto-port $(LOGTO_PORT)
 
-test: programs $(VENV)/.testing tests/node/node_modules/.ready tests/backstage/node_modules/.ready  ## all tests, or some: ARGS="-k name"
+test: programs $(VENV)/.testing tests/node/node_modules/.ready tests/catalog/node_modules/.ready  ## all tests, or some: ARGS="-k name"
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-backstage: $(VENV)/.testing tests/backstage/engine/node_modules/.ready  ## template.yaml in Backstage's own engine, which is large
-	@$(BIN)/python -m pytest tests/backstage/with_the_engine.py $(ARGS)
+test-backstage: $(VENV)/.testing tests/catalog/engine/node_modules/.ready  ## template.yaml in Backstage's own engine, which is large
+	@$(BIN)/python -m pytest tests/catalog/with_the_engine.py $(ARGS)
 
 workshop: $(VENV)/.testing  ## all that a workshop without a network needs, in build/workshop
 	@$(BIN)/python tools/workshop_kit.py $(ARGS)
@@ -52,7 +52,7 @@ bench: python $(VENV)/.testing  ## the benchmarks, a quarter of an hour, or some
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
 pictures: programs $(VENV)/.testing tests/node/node_modules/.ready  ## docs/images, as a browser shows the pages now
-	@$(BIN)/python -m pytest -n0 tests/test_browser.py -k "flask and every_page"
+	@$(BIN)/python -m pytest -n0 tests/app/test_browser.py -k "flask and every_page"
 	@mkdir -p docs/images && for page in home signed-in profile; do for scheme in light dark; do \
 		cp build/screenshots/flask-$$page-$$scheme-wide.png docs/images/$$page-$$scheme.png; done; done
 
@@ -62,8 +62,8 @@ check: $(VENV)/.testing  ## lint, format and types of the template's own Python
 	@$(BIN)/mypy --no-error-summary $(wildcard hooks tests tools benchmarks)
 
 clean:  ## remove all that make has made
-	rm -rf $(VENV) build tests/node/node_modules tests/backstage/node_modules \
-		tests/backstage/engine/node_modules .pytest_cache .ruff_cache
+	rm -rf $(VENV) build tests/node/node_modules tests/catalog/node_modules \
+		tests/catalog/engine/node_modules .pytest_cache .ruff_cache
 
 python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found."; exit 1; }
@@ -85,13 +85,13 @@ $(VENV)/.testing: $(VENV)/.baking cookiecutter.json $(TEMPLATE)/pyproject.toml t
 	@$(BIN)/python -m pip install -qq --group test -r $(VENV)/requirements.txt
 	@touch $@
 
-tests/node/node_modules/.ready tests/backstage/node_modules/.ready: \
+tests/node/node_modules/.ready tests/catalog/node_modules/.ready: \
 		tests/%/node_modules/.ready: tests/%/package-lock.json | $(VENV)/.testing
 	@cd tests/$* && PATH="$(abspath $(BIN)):$$PATH" npm ci --silent
 	@touch $@
 
 # No package but node runs a script of its own: that one fetches Node.js for this machine.
-tests/backstage/engine/node_modules/.ready: tests/backstage/engine/package.json | $(VENV)/.testing
+tests/catalog/engine/node_modules/.ready: tests/catalog/engine/package.json | $(VENV)/.testing
 	@echo "Installing Backstage's engine, once: it takes 420 MB ..."
 	@cd $(<D) && PATH="$(abspath $(BIN)):$$PATH" && npm install --silent && \
 		npm rebuild node --ignore-scripts=false --silent

@@ -18,10 +18,10 @@ from typing import Any
 sys.path.insert(0, os.getcwd())  # noqa: PTH109
 
 import jwt
-from app import create_app  # type: ignore[import-not-found]
-from app.auth import access_token_required  # type: ignore[import-not-found]
-from app.auth.bearer import RememberedTokens  # type: ignore[import-not-found]
-from app.config import Config  # type: ignore[import-not-found]
+from app import create_app
+from app.auth import access_token_required
+from app.auth.bearer import RememberedTokens
+from app.config import Config
 from dev.local_logto import LocalLogto  # type: ignore[import-not-found]
 
 API = "https://api.bookstore.example"

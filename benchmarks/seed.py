@@ -16,8 +16,8 @@ from typing import Any
 
 sys.path.insert(0, os.getcwd())  # noqa: PTH109
 
-from app.sessions.interface import store_key  # type: ignore[import-not-found]
-from app.sessions.stores import (  # type: ignore[import-not-found]
+from app.sessions.interface import store_key
+from app.sessions.stores import (
     SQLiteStore,
     open_store,
 )

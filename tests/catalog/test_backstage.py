@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from accepted_and_rejected import ACCEPTED, REJECTED
 from answers import ROOT, SETTINGS, TEMPLATE, Answers, every_combination, everything, identifier
 from conftest import Bake, BakedProject, baked_without_hooks, environment, missing
 from cookiecutter.main import cookiecutter
@@ -18,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, Undefined
 from rendered_hooks import answered, imported
-from test_hooks import ACCEPTED, REJECTED
 
 # One worker bakes them all, once, beside the one that bakes for test_bakes.
 pytestmark = pytest.mark.xdist_group("backstage")
@@ -31,7 +31,7 @@ BAKE, PUBLISH, REGISTER = ENTITY["spec"]["steps"]
 
 QUESTIONS = [name for name in SETTINGS if not name.startswith("_")]
 CHECK = imported("pre_gen_project", answered())
-VALIDATORS = ROOT / "tests/backstage"
+VALIDATORS = ROOT / "tests/catalog"
 
 # Answers that differ from the defaults wherever a person can type.
 TYPED: list[Answers] = [

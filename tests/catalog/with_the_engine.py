@@ -16,7 +16,7 @@ from test_backstage import CASES, executables, parameters
 
 pytestmark = pytest.mark.xdist_group("engine")
 
-ENGINE = ROOT / "tests/backstage/engine"
+ENGINE = ROOT / "tests/catalog/engine"
 
 # The first is spoilt; an engine that took it would not be one.
 SENT: list[dict[str, Any]] = [
