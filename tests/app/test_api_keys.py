@@ -1,0 +1,138 @@
+"""The keys that access tokens are checked with: when they are fetched, and how long they count."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from access_tokens import THEIR_KEY, headed, token
+from api_client import HTTP, INTERVAL, assert_refused, both_frameworks, call
+from sites import Site, silent
+
+
+@both_frameworks
+def test_forged_key_names_cause_one_fetch(start: Callable[..., Site], framework: str) -> None:
+    site = start(framework)
+    tokens = [token(site.logto, {"kid": f"forged-{n}"}, THEIR_KEY) for n in range(60)]
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda bearer: call(site, bearer), tokens))
+    for answer in answers:
+        assert_refused(answer, 401, "invalid_token")
+    assert site.logto.calls("/oidc/jwks") == 1
+    # They came first, and people still get in.
+    assert call(site, token(site.logto)).status_code == 200
+    assert site.logto.calls("/oidc/jwks") == 1
+
+
+@both_frameworks
+def test_what_names_no_key_causes_no_fetch(impatient: Site, framework: str) -> None:
+    before = impatient.logto.calls("/oidc/jwks")
+    for bearer in ("nonsense", headed(kid=None)(impatient.logto), "x" * 9000):
+        assert_refused(call(impatient, bearer), 401, "invalid_token")
+    assert impatient.logto.calls("/oidc/jwks") == before
+
+
+@both_frameworks
+def test_a_new_key_of_logto_is_learnt(impatient: Site, framework: str) -> None:
+    before = token(impatient.logto)
+    assert call(impatient, before).status_code == 200
+    time.sleep(INTERVAL)
+    impatient.logto.new_key()
+    assert call(impatient, token(impatient.logto)).status_code == 200
+
+
+@both_frameworks
+def test_without_logto_known_keys_go_on_and_others_are_not_called_invalid(
+    impatient: Site, framework: str
+) -> None:
+    logto = impatient.logto
+    assert call(impatient, token(logto)).status_code == 200
+    with logto.away():
+        time.sleep(INTERVAL)
+        for _ in range(3):
+            answer = call(impatient, token(logto, {"kid": "new"}, THEIR_KEY))
+            assert (answer.status_code, answer.json()["error"]) == (503, "service_unavailable")
+            assert answer.headers["Retry-After"] == "30"
+            assert "WWW-Authenticate" not in answer.headers
+            assert call(impatient, token(logto)).status_code == 200
+    time.sleep(INTERVAL)
+    logto.new_key()
+    assert call(impatient, token(logto)).status_code == 200
+
+
+@both_frameworks
+def test_an_app_that_starts_without_logto_recovers(
+    start: Callable[..., Site], framework: str
+) -> None:
+    site = start(framework, TEST_KEY_INTERVAL=str(INTERVAL))
+    with site.logto.away():
+        assert call(site, token(site.logto)).status_code == 503
+    time.sleep(INTERVAL)
+    assert call(site, token(site.logto)).status_code == 200
+
+
+@both_frameworks
+def test_a_silent_logto_holds_up_nobody_else(impatient: Site, framework: str) -> None:
+    logto = impatient.logto
+    known = token(logto)
+    assert call(impatient, known).status_code == 200
+    time.sleep(INTERVAL)
+    asked = []
+
+    def no_answer(app: Any, environ: Any, start: Any, over: threading.Event) -> Any:
+        asked.append(environ)
+        return silent(app, environ, start, over)
+
+    with logto.fault("/oidc/jwks", no_answer), ThreadPoolExecutor(2) as pool:
+        waiting = [
+            pool.submit(call, impatient, token(logto, {"kid": name}, THEIR_KEY))
+            for name in ("one", "two")
+        ]
+        time.sleep(0.2)
+        for bearer in (known, token(logto)):
+            assert call(impatient, bearer).status_code == 200
+        assert not any(each.done() for each in waiting)
+        assert [each.result().status_code for each in waiting] == [503, 503]
+    assert len(asked) == 1
+
+
+@both_frameworks
+def test_who_leaves_half_way_does_not_take_the_keys_along(impatient: Site, framework: str) -> None:
+    asked = []
+
+    def late(app: Any, environ: Any, start: Any, over: Any) -> Any:
+        asked.append(environ)
+        time.sleep(0.4)
+        return app(environ, start)
+
+    impatient.logto.new_key()
+    bearer = token(impatient.logto)
+    headers = {"Authorization": f"Bearer {bearer}"}
+    with impatient.logto.fault("/oidc/jwks", late):
+        with pytest.raises(httpx.ReadTimeout):
+            HTTP.get(f"{impatient.url}/api/me", headers=headers, timeout=0.15)
+        assert call(impatient, bearer).status_code == 200
+    assert len(asked) == 1
+
+
+@both_frameworks
+def test_a_key_that_logto_has_withdrawn_is_not_trusted_for_long(
+    start: Callable[..., Site], framework: str
+) -> None:
+    site = start(framework, TEST_KEY_INTERVAL="0", TEST_KEY_AGE="1")
+    logto = site.logto
+    withdrawn = logto.local.key
+    assert call(site, token(logto)).status_code == 200
+    logto.new_key()
+    time.sleep(1.1)
+    assert_refused(
+        call(site, token(logto, key=withdrawn, header={"kid": withdrawn.kid})), 401, "invalid_token"
+    )
+    assert call(site, token(logto)).status_code == 200
+    # While Logto is away, what was published last is good.
+    with logto.away():
+        time.sleep(1.1)
+        assert call(site, token(logto)).status_code == 200

@@ -1,0 +1,214 @@
+"""Good, bad and forged access tokens, and what a view knows of them."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from access_tokens import (
+    API,
+    CLIENT,
+    SCOPES,
+    THEIR_KEY,
+    THEIR_P256,
+    USER,
+    Token,
+    claims,
+    encoded,
+    forged,
+    headed,
+    header_with,
+    hmac_with_the_public_key,
+    id_token,
+    other_scopes,
+    payload_with,
+    raw,
+    signature,
+    token,
+    unsigned,
+    with_,
+    with_their_key,
+)
+from api_client import assert_refused, both_frameworks, call
+from sites import Site
+
+GOOD: dict[str, Token] = {
+    "as Logto gives it": token,
+    "the long form of typ": headed(typ="application/at+jwt"),
+    "typ in capitals": headed(typ="AT+JWT"),
+    "two audiences": with_(aud=["https://other.example", API]),
+    "no scope": with_(scope=None),
+    "expired within the leeway": with_(exp=-20),
+    "issued within the leeway": with_(iat=20),
+    "a key that is elsewhere too": headed(
+        jku="https://evil.example/jwks", x5u="https://evil.example"
+    ),
+    "a machine": with_(sub=CLIENT),
+}
+BAD: dict[str, Token] = {
+    # times
+    "expired": with_(exp=-40),
+    "expired long ago": with_(exp=-90000, iat=-93600),
+    "issued in the future": with_(iat=40),
+    "not valid yet": with_(nbf=40),
+    "exp missing": with_(exp=None),
+    "exp a text": with_(exp="tomorrow"),
+    "exp infinite": lambda logto: raw(
+        logto, payload=json.dumps(claims(logto, exp="X")).replace('"X"', "1e999")
+    ),
+    "exp no number": lambda logto: raw(
+        logto, payload=json.dumps(claims(logto, exp="X")).replace('"X"', "NaN")
+    ),
+    "exp a list": with_(exp=[9999999999]),
+    "iat missing": with_(iat=None),
+    "iat a text": with_(iat="now"),
+    # who it is from, who it is for
+    "another issuer": with_(iss="https://evil.example/oidc"),
+    "the issuer with a slash": lambda logto: token(logto, iss=f"{logto.issuer}/"),
+    "the issuer in a list": lambda logto: token(logto, iss=[logto.issuer]),
+    "no issuer": with_(iss=None),
+    "another audience": with_(aud="https://other.example"),
+    "an audience that begins alike": with_(aud=f"{API}.evil.example"),
+    "an audience in capitals": with_(aud=API.upper()),
+    "no audience": with_(aud=None),
+    "an audience that is no text": with_(aud={API: True}),
+    "no audience in the list": with_(aud=[]),
+    "an organization": with_(aud="urn:logto:organization:club"),
+    "an organization of this API": with_(organization_id="club"),
+    "an organization that is no text": with_(organization_id=["club"]),
+    "no subject": with_(sub=None),
+    "a subject that is no text": with_(sub=1),
+    "no client": with_(client_id=None),
+    "a client that is no text": with_(client_id=["mobile-app"]),
+    "no jti": with_(jti=None),
+    # another kind of token
+    "an ID token": id_token,
+    "an ID token for the API": lambda logto: logto.signed({}, claims(logto)),
+    "a logout token": lambda logto: logto.logout_token(aud=API),
+    "typ JWT": headed(typ="JWT"),
+    "typ a number": headed(typ=1),
+    "an opaque token": lambda logto: "n" * 43,
+    # keys
+    "no kid": headed(kid=None),
+    "an empty kid": headed(kid=""),
+    "kid a number": headed(kid=7),
+    "kid a list": headed(kid=["a"]),
+    "an unknown kid": forged(kid="unknown"),
+    "kid a path": forged(kid="../../../../dev/null"),
+    "kid an address": forged(kid="https://evil.example/key"),
+    "kid SQL": forged(kid="' UNION SELECT 'key' --"),
+    "another's key under Logto's kid": lambda logto: token(logto, key=THEIR_KEY),
+    "another's key in the header": with_their_key,
+    # algorithms
+    "alg none": unsigned("none"),
+    "alg None": unsigned("None"),
+    "alg nOnE": unsigned("nOnE"),
+    "no alg": headed(alg=None),
+    "alg a list": headed(alg=["ES384"]),
+    "another alg": headed(alg="ES512"),
+    "HMAC with the public key": hmac_with_the_public_key,
+    "a curve of their own": lambda logto: token(logto, {"alg": "ES256"}, THEIR_P256),
+    "an extension that is critical": headed(crit=["exp2"], exp2=1),
+    "a payload that is not encoded": headed(b64=False, crit=["b64"]),
+    # signatures
+    "no signature": signature(lambda _: ""),
+    "a signature of zeros": signature(lambda _: encoded(bytes(96))),
+    "half of a signature": signature(lambda signed: signed[:64]),
+    "another's signature": other_scopes,
+    "a signature in another alphabet": signature(lambda signed: "+/" + signed[2:]),
+    # form
+    "truncated": lambda logto: token(logto)[:-40],
+    "two parts": lambda logto: token(logto).rpartition(".")[0],
+    "five parts": lambda logto: token(logto) + ".AAAA.AAAA",
+    "nothing but dots": lambda logto: "..",
+    "a header that is a list": lambda logto: raw(logto, header="[1]"),
+    "a header that is nested deeply": lambda logto: raw(logto, header="[" * 4000),
+    "a payload that is a list": lambda logto: raw(logto, payload="[1]"),
+    "a payload that is nested deeply": lambda logto: raw(logto, payload="[" * 4000),
+    "a payload that is no JSON": lambda logto: raw(logto, payload="{"),
+    "a payload that is not UTF-8": lambda logto: raw(logto, payload=b'{"sub": "\xff"}'),
+    "a claim twice": payload_with('"scope": "read:books"'),
+    "a claim twice, within": payload_with('"x": {"y": 1, "y": 2}'),
+    "a header twice": header_with('"alg": "none"'),
+    "scopes as a list": with_(scope=SCOPES),
+    "scopes as a number": with_(scope=7),
+    "huge": with_(filling="x" * 8000),
+    "huge and of no meaning": lambda logto: "x" * 9000,
+}
+
+
+@both_frameworks
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_token_is_accepted(site: Site, framework: str, name: str) -> None:
+    bearer = GOOD[name](site.logto)
+    for _ in range(2):
+        answer = call(site, bearer)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["client_id"] == CLIENT
+
+
+@both_frameworks
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_token_is_refused(site: Site, framework: str, name: str) -> None:
+    bearer = BAD[name](site.logto)
+    for _ in range(2):
+        assert_refused(call(site, bearer), 401, "invalid_token")
+
+
+@both_frameworks
+def test_no_key_is_taken_from_where_the_token_says(site: Site, framework: str) -> None:
+    call(site, with_their_key(site.logto))
+    assert site.logto.calls("/theirs") == 0
+
+
+@both_frameworks
+def test_the_view_knows_what_the_token_says(site: Site, framework: str) -> None:
+    said = claims(site.logto)
+    bearer = site.logto.signed({"typ": "at+jwt"}, said)
+    assert call(site, bearer, "/api/test/token").json() == {
+        "true": True,
+        "subject": USER,
+        "user_id": USER,
+        "client_id": CLIENT,
+        "scopes": SCOPES,
+        "organization": None,
+        "claims": said,
+    }
+
+
+@both_frameworks
+@pytest.mark.parametrize(
+    "changes",
+    [{"aud": "urn:logto:organization:club"}, {"organization_id": "club"}],
+    ids=["of the organization", "of the API in the organization"],
+)
+def test_a_view_can_ask_for_a_token_of_an_organization(
+    site: Site, framework: str, changes: dict[str, Any]
+) -> None:
+    theirs = token(site.logto, **changes)
+    assert call(site, theirs, "/api/test/organization").json()["organization"] == "club"
+    assert_refused(call(site, theirs, "/api/test/token"), 401, "invalid_token")
+    assert_refused(call(site, token(site.logto), "/api/test/organization"), 401, "invalid_token")
+    nameless = token(site.logto, aud="urn:logto:organization:")
+    assert_refused(call(site, nameless, "/api/test/organization"), 401, "invalid_token")
+
+
+@both_frameworks
+def test_a_token_that_is_remembered_has_the_rights_of_its_own(site: Site, framework: str) -> None:
+    weak = token(site.logto, scope="read:books")
+    book = {"title": "Kindred", "author": "Octavia E. Butler"}
+    for _ in range(2):
+        assert call(site, weak, "/api/books").status_code == 200
+        answer = call(site, weak, "/api/books", method="POST", json=book)
+        assert_refused(answer, 403, "insufficient_scope")
+
+
+@both_frameworks
+def test_a_remembered_token_expires(site: Site, framework: str) -> None:
+    # The leeway is 30 seconds.
+    short = with_(exp=-26)(site.logto)
+    assert call(site, short).status_code == 200
+    time.sleep(4.2)
+    answer = call(site, short)
+    assert_refused(answer, 401, "invalid_token")
+    assert answer.json()["message"] == "The access token has expired."

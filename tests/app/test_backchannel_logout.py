@@ -1,0 +1,185 @@
+"""The back-channel logout: whom it signs out, and which logout tokens it refuses."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from joserfc.jwk import ECKey
+from random_requests import quickly
+from sites import MARKER, FaultyLogto, Site, both_frameworks, both_stores
+
+Sites = Callable[..., Site]
+ALICE = "k3v9x0q2m7ae"
+
+
+def post(site: Site, token: object) -> httpx.Response:
+    return httpx.post(f"{site.urls[-1]}/backchannel-logout", data={"logout_token": token})
+
+
+@both_frameworks
+@both_stores
+def test_whoever_signs_out_at_logto_is_signed_out_here(
+    sites: Sites, framework: str, store: str
+) -> None:
+    site = sites(framework, store)
+    here, there = site.browser(), site.browser()
+    here.sign_in()
+    there.sign_in()
+    mine = list(site.logto.local.sessions)[-2]
+    with site.log_lines() as lines:
+        site.logto.local.end_session(mine)
+        deadline = time.monotonic() + 10
+        while here.is_signed_in and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert not here.is_signed_in
+    assert there.is_signed_in
+    assert any(f"sub={ALICE}, 1 sessions ended" in line for line in lines)
+
+
+@both_frameworks
+@both_stores
+def test_a_logout_token_without_sid_ends_all_sessions_of_the_user(
+    sites: Sites, framework: str, store: str
+) -> None:
+    site = sites(framework, store)
+    laptop, phone, other = site.browser(), site.browser(), site.browser()
+    laptop.sign_in()
+    phone.sign_in()
+    other.sign_in(user="bob")
+    token = site.logto.logout_token()
+    response = post(site, token)
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    assert not laptop.is_signed_in
+    assert not phone.is_signed_in
+    assert other.is_signed_in
+
+    # The same token later does not end the next session.
+    laptop.sign_in()
+    response = post(site, token)
+    assert response.status_code == 400
+    assert response.json()["error"] == "invalid_request"
+    assert laptop.is_signed_in
+
+
+Forgery = Callable[[FaultyLogto], object]
+KEY = ECKey.generate_key("P-384", auto_kid=True)
+FORGED_LOGOUT_TOKENS: dict[str, Forgery] = {
+    "nothing": lambda logto: "",
+    "text": lambda logto: MARKER,
+    "other key": lambda logto: logto.logout_token(key=KEY),
+    "unknown key": lambda logto: logto.logout_token({"kid": "unknown"}, KEY),
+    "alg none": lambda logto: logto.logout_token({"alg": "none"}),
+    "an ID token's typ": lambda logto: logto.logout_token({"typ": "JWT"}),
+    "an access token's typ": lambda logto: logto.logout_token({"typ": "at+jwt"}),
+    "number as typ": lambda logto: logto.logout_token({"typ": 7}),
+    "other issuer": lambda logto: logto.logout_token(iss="https://evil.example/oidc"),
+    "other audience": lambda logto: logto.logout_token(aud="other-app"),
+    "no audience": lambda logto: logto.logout_token(aud=None),
+    "expired": lambda logto: logto.logout_token(exp=int(time.time()) - 60),
+    "no expiry": lambda logto: logto.logout_token(exp=None),
+    "issued tomorrow": lambda logto: logto.logout_token(iat=int(time.time()) + 86400),
+    "no time of issue": lambda logto: logto.logout_token(iat=None),
+    "no jti": lambda logto: logto.logout_token(jti=None),
+    "no events": lambda logto: logto.logout_token(events=None),
+    "other event": lambda logto: logto.logout_token(events={"https://evil.example": {}}),
+    "list of events": lambda logto: logto.logout_token(events=["backchannel-logout"]),
+    "a nonce": lambda logto: logto.logout_token(nonce="n"),
+    "nobody": lambda logto: logto.logout_token(sub=None),
+    "empty names": lambda logto: logto.logout_token(sub="", sid=""),
+}
+
+
+@both_frameworks
+@pytest.mark.parametrize("forge", FORGED_LOGOUT_TOKENS.values(), ids=FORGED_LOGOUT_TOKENS)
+def test_a_logout_token_that_does_not_hold_ends_nothing(
+    sites: Sites, framework: str, forge: Forgery
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+    with site.log_lines() as lines:
+        response = post(site, forge(site.logto))
+    assert response.status_code == 400
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert MARKER not in response.text
+    assert any("Back-channel logout refused" in line for line in lines)
+    assert browser.is_signed_in
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2)
+    ),
+    max_leaves=3,
+)
+claims = st.dictionaries(
+    st.sampled_from(["iss", "sub", "aud", "iat", "exp", "jti", "events", "sid", "nonce", "nbf"]),
+    anything,
+    min_size=1,
+    max_size=3,
+)
+
+
+@both_frameworks
+@both_stores
+def test_no_logout_token_is_an_error_of_the_app(sites: Sites, framework: str, store: str) -> None:
+    site = sites(framework, store)
+    browser = site.browser()
+    browser.sign_in(user="bob")
+
+    @quickly
+    @given(claims, st.dictionaries(st.sampled_from(["typ", "x"]), anything, max_size=1))
+    def holds(changes: dict[str, Any], header: dict[str, Any]) -> None:
+        token = site.logto.logout_token(header, **{"sub": "somebody"} | changes)
+        response = http.post("/backchannel-logout", data={"logout_token": token})
+        assert response.status_code in (200, 400)
+
+    with httpx.Client(base_url=site.url) as http:
+        holds()
+    assert browser.is_signed_in
+
+
+@both_frameworks
+def test_a_logout_that_cannot_be_stored_is_said_to_have_failed(
+    sites: Sites, framework: str
+) -> None:
+    import sqlite3
+
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+    token = site.logto.logout_token()
+    somebody = sqlite3.connect(site.database, isolation_level=None)
+    somebody.execute("BEGIN EXCLUSIVE")
+    assert post(site, token).status_code == 400
+    somebody.close()
+    assert browser.is_signed_in
+    assert post(site, token).status_code == 200
+    assert not browser.is_signed_in
+
+
+@both_frameworks
+def test_a_logout_that_failed_half_way_may_be_sent_again(sites: Sites, framework: str) -> None:
+    site = sites(framework, "redis")
+    browser = site.browser()
+    browser.sign_in()
+    token = site.logto.logout_token()
+    server: Any = redis.Redis.from_url(site.variables["SESSION_URL"])
+    # The token is noted as used, and then the sessions of its user cannot be looked up.
+    server.execute_command("ACL", "SETUSER", "default", "-zrange")
+    try:
+        assert post(site, token).status_code == 400
+    finally:
+        server.execute_command("ACL", "SETUSER", "default", "+zrange")
+        server.close()
+    assert browser.is_signed_in
+    assert post(site, token).status_code == 200
+    assert not browser.is_signed_in

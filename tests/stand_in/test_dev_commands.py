@@ -1,0 +1,177 @@
+"""The commands `python -m dev`, which runs the app too, and `python -m dev.local_logto`."""
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from answers import TEMPLATE
+from conftest import Bake, BakedProject, environment
+from processes import free_port, is_taken, running
+from stand_in_client import API, CALLBACK, CHALLENGE, HOME
+
+FRAMEWORKS = [
+    pytest.param(name, marks=pytest.mark.xdist_group(f"{name} processes"))
+    for name in ("flask", "quart")
+]
+
+
+@pytest.fixture
+def ports() -> list[str]:
+    return ["--port", str(free_port()), "--logto-port", str(free_port())]
+
+
+def sign_in_through(port: str) -> str:
+    """The home page of the app on this port, after Alice has signed in there."""
+    with httpx.Client(follow_redirects=True, timeout=20) as browser:
+        page = browser.get(f"http://localhost:{port}/sign-in")
+        form = {"interaction": page.url.params["interaction"], "user": "alice"}
+        return browser.post(page.url.join("/sign-in"), data=form).text
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_python_m_dev_uses_the_local_logto_whatever_env_names(
+    bake: Bake, framework: str, ports: list[str]
+) -> None:
+    project = bake(
+        framework=framework,
+        project_name="Tom's Books",
+        logto_endpoint="https://books.logto.invalid",
+        logto_app_id="realapp",
+        callback_url="https://books.example/auth/callback",
+    )
+    with project.start("python", "-m", "dev", *ports) as process:
+        process.wait_for(f"http://localhost:{ports[1]}/")
+        assert f"http://localhost:{ports[1]}" in process.output
+        assert "not the real Logto" in process.output
+        sign_in = httpx.get(f"http://localhost:{ports[1]}/sign-in", timeout=20)
+        page = httpx.get(sign_in.headers["Location"], follow_redirects=True).text
+        assert "Sign in to Tom&#39;s Books" in page
+        assert "Alice Archer" in sign_in_through(ports[1])
+        process.press_ctrl_c()
+        assert process.exit_code() == 0
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_python_m_dev_takes_the_ports_that_env_names(
+    bake: Bake, framework: str, ports: list[str]
+) -> None:
+    project = bake(
+        framework=framework,
+        callback_url=f"http://127.0.0.1:{ports[1]}/callback",
+        logto_endpoint=f"http://localhost:{ports[3]}",
+        api_resource=API,
+    )
+    assert f"Open <http://localhost:{ports[1]}>" in project.read("README.md")
+    with project.start("python", "-m", "dev") as process:
+        process.wait_for(f"http://localhost:{ports[1]}/")
+        assert "Alice Archer" in sign_in_through(ports[1])
+        token = project.run("python", "-m", "dev.access_token", "--scope", "read:books").stdout
+        books = httpx.get(
+            f"http://localhost:{ports[1]}/api/books",
+            headers={"Authorization": f"Bearer {token.strip()}"},
+        )
+        assert books.status_code == 200
+
+
+def test_the_app_and_the_local_logto_cannot_have_one_port(bake: Bake, ports: list[str]) -> None:
+    same = ["--port", ports[1], "--logto-port", ports[1]]
+    done = bake().attempt("python", "-m", "dev", *same)
+    assert done.returncode == 2
+    assert ports[1] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_python_m_dev_alone_ends_the_app_too(
+    bake: Bake, framework: str, ports: list[str], sent: signal.Signals
+) -> None:
+    with bake(framework=framework).start("python", "-m", "dev", *ports) as process:
+        process.wait_for(f"http://localhost:{ports[1]}/")
+        process.send(sent)
+        assert process.exit_code() == 0
+        assert not is_taken(int(ports[1]))
+        assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_exit_code_of_an_app_that_cannot_start_is_passed_on(
+    bake: Bake, framework: str, ports: list[str]
+) -> None:
+    project = bake(framework=framework)
+    done = project.attempt("python", "-m", "dev", *ports, SESSION_URL="nonsense")
+    assert done.returncode == 1
+    assert "SESSION_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_saved_file_starts_the_app_again_also_after_a_mistake(
+    bake: Bake, framework: str, ports: list[str], tmp_path: Path
+) -> None:
+    project = BakedProject(tmp_path / "project", {})
+    shutil.copytree(bake(framework=framework).path, project.path)
+    pages = project.path / "app/pages.py"
+    good = pages.read_text("utf-8")
+    with project.start("python", "-m", "dev", *ports) as process:
+        process.wait_for(f"http://localhost:{ports[1]}/")
+        pages.write_text(f"{good}\ndef broken(:\n", "utf-8")
+        process.wait_for_text("SyntaxError")
+        # What is held at the local Logto outlives the app.
+        assert is_taken(int(ports[3]))
+        pages.write_text(
+            f"{good}\n\n@pages.get('/new')\ndef new() -> str:\n    return 'new'\n", "utf-8"
+        )
+        process.wait_for(f"http://localhost:{ports[1]}/new")
+        assert httpx.get(f"http://localhost:{ports[1]}/new").text == "new"
+
+
+def test_the_local_logto_runs_alone(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / ".env").write_text(
+        "LOGTO_APP_ID=from-file\nLOGTO_CALLBACK_URL=overridden\n", "utf-8"
+    )
+    variables = {
+        "LOGTO_CALLBACK_URL": CALLBACK,
+        "LOGTO_API_RESOURCE": API,
+        "PYTHONPATH": str(TEMPLATE),
+    }
+    command = [sys.executable, "-m", "dev.local_logto", "--port", str(port)]
+    with running(command, tmp_path, environment(**variables)) as process:
+        endpoint = f"http://localhost:{port}"
+        process.wait_for(f"{endpoint}/oidc/jwks")
+        asked = {
+            "client_id": "from-file",
+            "redirect_uri": CALLBACK,
+            "response_type": "code",
+            "code_challenge": CHALLENGE,
+            "code_challenge_method": "S256",
+            "resource": API,
+        }
+        page = httpx.get(f"{endpoint}/oidc/auth", params=asked, follow_redirects=True)
+        assert "Sign in to from-file" in page.text
+        asked = {"client_id": "from-file", "post_logout_redirect_uri": HOME}
+        answer = httpx.get(f"{endpoint}/oidc/session/end", params=asked)
+        assert answer.headers["Location"] == HOME
+        process.press_ctrl_c()
+        assert process.exit_code() == 0
+        assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "way_out"),
+    [(["--port", "{taken}"], "--port"), (["--host", "192.168.0.7"], "localhost")],
+)
+def test_it_says_in_a_sentence_why_it_does_not_start(
+    logto: Any, tmp_path: Path, arguments: list[str], way_out: str
+) -> None:
+    command = [argument.format(taken=logto.port) for argument in arguments]
+    project = BakedProject(tmp_path, {})
+    done = project.attempt("python", "-m", "dev.local_logto", *command, PYTHONPATH=str(TEMPLATE))
+    assert done.returncode == 1
+    assert way_out in done.stderr
+    assert done.stderr.count("\n") == 1

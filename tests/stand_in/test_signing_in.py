@@ -1,0 +1,150 @@
+"""The pages of the local Logto, and what it sends back to the app after a sign-in."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from stand_in_client import APP, CALLBACK, Browser, query, refused
+
+
+def test_an_unknown_app_gets_a_400_and_no_redirect(browser: Browser) -> None:
+    assert refused(browser.authorize(client_id="nobody"), 400, "invalid_client")
+
+
+def test_an_unregistered_redirect_uri_gets_a_400_and_no_redirect(browser: Browser) -> None:
+    answer = browser.authorize(redirect_uri=f"{CALLBACK}/")
+    assert refused(answer, 400, "invalid_redirect_uri")
+
+
+def test_the_registration_can_change_while_it_runs(browser: Browser) -> None:
+    browser.logto.application.redirect_uris.append("http://localhost:3000/other")
+    assert browser.authorize(redirect_uri="http://localhost:3000/other").is_redirect
+
+
+def test_a_person_who_signs_in_comes_back_with_code_state_and_issuer(browser: Browser) -> None:
+    answer = browser.choose(browser.interaction(), user="alice")
+    came_back = query(answer)
+    assert came_back.keys() == {"code", "state", "iss"}
+    assert came_back["state"] == "the-state"
+    assert came_back["iss"] == f"{browser.logto.endpoint}/oidc"
+
+
+def test_a_person_who_cancels_comes_back_with_access_denied(browser: Browser) -> None:
+    came_back = query(browser.choose(browser.interaction(), cancel="1"))
+    assert came_back["error"] == "access_denied"
+    assert came_back.keys() == {"error", "error_description", "state", "iss"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error"),
+    [
+        pytest.param({"code_challenge": None}, "invalid_request", id="no PKCE"),
+        pytest.param({"code_challenge_method": "plain"}, "invalid_request", id="plain PKCE"),
+        pytest.param({"code_challenge_method": None}, "invalid_request", id="no method"),
+        pytest.param({"prompt": "select_account"}, "invalid_request", id="select_account"),
+        pytest.param({"prompt": "none"}, "login_required", id="nobody there"),
+        pytest.param({"response_type": "token"}, "unsupported_response_type", id="implicit"),
+        pytest.param({"resource": "https://unknown.example"}, "invalid_target", id="resource"),
+    ],
+)
+def test_what_logto_refuses_goes_back_to_the_app(
+    browser: Browser, parameters: dict[str, Any], error: str
+) -> None:
+    came_back = query(browser.authorize(**parameters))
+    assert came_back["error"] == error
+    assert came_back["state"] == "the-state"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "path", "text"),
+    [
+        ({}, "/sign-in", "Sign in to"),
+        ({"first_screen": "sign_in"}, "/sign-in", "Sign in to"),
+        ({"first_screen": "register"}, "/register", "Create an account"),
+        ({"direct_sign_in": "social:azuread"}, "/direct/social:azuread", "Microsoft (simulated)"),
+        ({"direct_sign_in": "social:unknown"}, "/sign-in", "Sign in to"),
+    ],
+)
+def test_the_first_page_is_the_one_asked_for(
+    browser: Browser, parameters: dict[str, str], path: str, text: str
+) -> None:
+    target = browser.authorize(**parameters).headers["Location"]
+    assert urlsplit(target).path == path
+    page = browser.http.get(target)
+    assert f"{text} " in page.text or f"{text}<" in page.text
+    assert "not the real Logto" in page.text
+
+
+def test_the_page_names_the_app_the_people_and_the_language_asked_for(browser: Browser) -> None:
+    browser.logto.application.name = "Tom & Jerry's <Books>"
+    page = browser.http.get(browser.authorize(ui_locales="ja fr").headers["Location"]).text
+    assert "would speak ja fr," in page
+    assert "Tom &amp; Jerry&#39;s &lt;Books&gt;" in page
+    assert {"alice", "bob", "carol", "misaki"} < browser.logto.users.keys()
+    assert "山田 美咲" in page
+    assert 'value="alice"' in page
+
+
+def test_a_language_cannot_carry_markup(browser: Browser) -> None:
+    page = browser.http.get(browser.authorize(ui_locales='"><script>').headers["Location"]).text
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+
+
+def test_a_login_hint_brings_the_person_forward(browser: Browser) -> None:
+    page = browser.http.get(browser.authorize(login_hint="bob@example.com").headers["Location"])
+    assert 'value="bob" autofocus' in page.text
+    assert page.text.count("autofocus") == 1
+
+
+def test_a_new_person_can_register(browser: Browser) -> None:
+    interaction = browser.interaction(first_screen="register")
+    answer = browser.choose(interaction, new_user="Grace Hopper", email="grace@example.com")
+    tokens = browser.exchange(query(answer)["code"]).json()
+    claims = browser.claims(tokens["id_token"], APP)
+    assert (claims["name"], claims["username"]) == ("Grace Hopper", "grace_hopper")
+    assert claims["email"] == "grace@example.com"
+    assert browser.logto.users["grace_hopper"].id == claims["sub"]
+
+
+def test_two_people_of_one_name_get_two_accounts(browser: Browser) -> None:
+    for _ in range(2):
+        browser.choose(browser.interaction(prompt="login"), new_user="海")
+    names = [user.username for user in browser.logto.users.values() if user.name == "海"]
+    assert len(set(names)) == 2
+
+
+def test_microsoft_brings_a_person_without_an_email_and_a_username(browser: Browser) -> None:
+    answer = browser.choose(browser.interaction(), connector="azuread")
+    claims = browser.claims(browser.exchange(query(answer)["code"]).json()["id_token"], APP)
+    assert claims["name"]
+    assert claims["email"] is None
+    assert claims["email_verified"] is False
+    assert claims["username"] is None
+
+
+def test_two_tabs_sign_in_independently(browser: Browser) -> None:
+    first = browser.interaction(state="first", prompt="login")
+    second = browser.interaction(state="second", prompt="login")
+    assert query(browser.choose(first, user="alice"))["state"] == "first"
+    assert query(browser.choose(second, user="bob"))["state"] == "second"
+
+
+def test_a_finished_sign_in_cannot_be_sent_again(browser: Browser) -> None:
+    interaction = browser.interaction()
+    browser.choose(interaction, user="alice")
+    answer = browser.choose(interaction, user="alice")
+    assert answer.status_code == 400
+    assert "This sign-in has expired" in answer.text
+
+
+def test_a_second_sign_in_in_the_browser_goes_straight_through(browser: Browser) -> None:
+    browser.sign_in("bob")
+    tokens = browser.exchange(query(browser.authorize())["code"]).json()
+    assert browser.claims(tokens["id_token"], APP)["username"] == "bob"
+
+
+def test_another_browser_and_prompt_login_are_asked_who_it_is(browser: Browser) -> None:
+    browser.sign_in("bob")
+    assert browser.interaction(prompt="login")
+    assert Browser(browser.logto).interaction()

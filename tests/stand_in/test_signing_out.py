@@ -1,0 +1,162 @@
+"""Signing out at the local Logto, and what it then tells the app over the back channel."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs
+
+import httpx
+import jwt
+import pytest
+from processes import free_port
+from stand_in_client import APP, HOME, Browser, query, refused, start
+
+
+def end(browser: Browser, **parameters: str) -> httpx.Response:
+    return browser.http.get("/oidc/session/end", params=parameters)
+
+
+def test_signing_out_ends_at_the_registered_address(browser: Browser) -> None:
+    browser.sign_in()
+    answer = end(browser, client_id=APP, post_logout_redirect_uri=HOME)
+    assert answer.headers["Location"] == HOME
+    assert browser.interaction(), "the next sign-in asks again"
+
+
+def test_an_unregistered_address_is_refused_and_the_user_stays_signed_in(browser: Browser) -> None:
+    browser.sign_in()
+    answer = end(browser, client_id=APP, post_logout_redirect_uri="https://evil.example/")
+    assert refused(answer, 400, "invalid_request")
+    assert "code" in query(browser.authorize())
+
+
+def test_an_unknown_app_cannot_sign_anybody_out(browser: Browser) -> None:
+    browser.sign_in()
+    answer = end(browser, client_id="nobody", post_logout_redirect_uri=HOME)
+    assert refused(answer, 400, "invalid_client")
+    assert "code" in query(browser.authorize())
+
+
+def test_signing_out_without_an_address_ends_on_a_page(browser: Browser) -> None:
+    browser.sign_in()
+    answer = end(browser, client_id=APP)
+    assert (answer.status_code, "signed out" in answer.text) == (200, True)
+    assert browser.interaction()
+
+
+def test_a_refresh_token_outlives_the_session_at_logto(browser: Browser) -> None:
+    offline = browser.sign_in()
+    online = browser.sign_in(prompt="login")
+    end(browser, client_id=APP, post_logout_redirect_uri=HOME)
+    assert browser.refresh(offline["refresh_token"]).status_code == 200
+    assert refused(browser.userinfo(online["access_token"]), 401, "invalid_token")
+
+
+def test_a_browser_has_one_session(browser: Browser) -> None:
+    browser.sign_in("alice")
+    (session,) = browser.logto.sessions.values()
+    browser.sign_in("alice", prompt="login")
+    assert list(browser.logto.sessions.values()) == [session]
+    browser.sign_in("bob", prompt="login")
+    (other,) = browser.logto.sessions.values()
+    assert (other.user.username, other.sid != session.sid) == ("bob", True)
+
+
+class Receiver(HTTPServer):
+    """The app's end of the back channel."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Inbox)
+        self.address = f"http://localhost:{self.server_port}/backchannel-logout"
+        self.received: list[tuple[str, str]] = []
+        self.arrived = threading.Event()
+
+    def logout_token(self) -> str:
+        assert self.arrived.wait(5), "no logout token came"
+        ((content_type, body),) = self.received
+        assert content_type == "application/x-www-form-urlencoded"
+        ((name, (token,)),) = parse_qs(body).items()
+        assert name == "logout_token"
+        return token
+
+
+class Inbox(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.received.append((self.headers["Content-Type"], body))
+        self.send_response(200)
+        self.end_headers()
+        self.server.arrived.set()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def told(receiver: Receiver) -> Iterator[Browser]:
+    """A browser at a Logto that tells the app when somebody signs out."""
+    with start(backchannel_logout_uri=receiver.address) as logto:
+        yield Browser(logto)
+
+
+def test_signing_out_at_logto_reaches_the_app(told: Browser, receiver: Receiver) -> None:
+    id_token = told.claims(told.sign_in()["id_token"], APP)
+    end(told, client_id=APP, post_logout_redirect_uri=HOME)
+    token = receiver.logout_token()
+    header = jwt.get_unverified_header(token)
+    assert header.keys() == {"alg", "kid", "typ"}
+    assert (header["alg"], header["typ"]) == ("ES384", "logout+jwt")
+    claims = told.claims(token, APP)
+    assert claims.keys() == {"iss", "sub", "aud", "iat", "exp", "jti", "events", "sid"}
+    assert claims["exp"] == claims["iat"] + 120
+    assert claims["events"] == {"http://schemas.openid.net/event/backchannel-logout": {}}
+    assert (claims["sub"], claims["sid"]) == (id_token["sub"], id_token["sid"])
+
+
+def test_without_session_required_there_is_no_sid(told: Browser, receiver: Receiver) -> None:
+    told.logto.application.backchannel_logout_session_required = False
+    assert "sid" not in told.claims(told.sign_in()["id_token"], APP)
+    end(told, client_id=APP, post_logout_redirect_uri=HOME)
+    assert "sid" not in told.claims(receiver.logout_token(), APP)
+
+
+def test_a_session_ended_on_its_own_page_reaches_the_app(told: Browser, receiver: Receiver) -> None:
+    told.sign_in("bob")
+    page = told.http.get("/").text
+    assert "Bob Baker" in page
+    (key,) = told.logto.sessions
+    told.http.post("/", data={"key": key})
+    claims = told.claims(receiver.logout_token(), APP)
+    assert claims["sub"] == told.logto.users["bob"].id
+    assert told.interaction()
+
+
+def test_a_suspension_does_not_reach_the_app(told: Browser, receiver: Receiver) -> None:
+    told.sign_in()
+    told.http.post("/", data={"suspend": "alice"})
+    assert told.logto.users["alice"].suspended
+    assert told.interaction(), "the session at Logto is over"
+    assert not receiver.arrived.wait(0.3)
+    told.http.post("/", data={"lift": "alice"})
+    assert told.sign_in()
+
+
+def test_an_app_that_is_down_does_not_hold_up_the_sign_out(receiver: Receiver) -> None:
+    dead = f"http://localhost:{free_port()}/"
+    with start(backchannel_logout_uri=dead) as logto:
+        browser = Browser(logto)
+        browser.sign_in()
+        answer = end(browser, client_id=APP, post_logout_redirect_uri=HOME)
+        assert answer.headers["Location"] == HOME

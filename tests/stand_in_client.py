@@ -1,0 +1,136 @@
+"""The local Logto as it lies in the template, and a browser with the app's side of the protocol."""
+
+import base64
+import hashlib
+import importlib
+import secrets
+import sys
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import jwt
+import pytest
+from answers import TEMPLATE
+
+APP = "bookstore"
+CALLBACK = "http://localhost:3000/callback"
+HOME = "http://localhost:3000/"
+API = "https://api.bookstore.example/"
+OTHER_API = "https://other.example/"
+ORGANIZATIONS = "urn:logto:resource:organizations"
+SCOPE = "openid profile email offline_access"
+VERIFIER = secrets.token_urlsafe(32)
+CHALLENGE = (
+    base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
+)
+SECRET = {"client_id": APP, "client_secret": "any-text"}
+
+
+def stand_in() -> Any:
+    """The module as it lies in the template: it holds no Jinja, so it runs unrendered."""
+    with pytest.MonkeyPatch.context() as patch:
+        # A cache in the template would be baked into every project.
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.syspath_prepend(str(TEMPLATE))
+        return importlib.import_module("dev.local_logto")
+
+
+def start(**options: Any) -> Any:
+    defaults = {
+        "app_id": APP,
+        "redirect_uris": [CALLBACK],
+        "post_logout_redirect_uris": [HOME],
+        "resources": {API: ["read:books", "write:books"], OTHER_API: ["read:other"]},
+    }
+    return stand_in().LocalLogto(**(defaults | options))
+
+
+@pytest.fixture
+def logto() -> Iterator[Any]:
+    with start() as logto:
+        yield logto
+
+
+class Browser:
+    """A person's browser and the app's side of the protocol, over real HTTP."""
+
+    def __init__(self, logto: Any) -> None:
+        self.logto = logto
+        self.http = httpx.Client(base_url=logto.endpoint, timeout=10, verify=False)
+
+    def authorize(self, **parameters: Any) -> httpx.Response:
+        """Go to `/oidc/auth`; None takes a parameter away."""
+        asked = {
+            "client_id": APP,
+            "redirect_uri": CALLBACK,
+            "response_type": "code",
+            "scope": SCOPE,
+            "prompt": "consent",
+            "code_challenge": CHALLENGE,
+            "code_challenge_method": "S256",
+            "state": "the-state",
+        } | parameters
+        present = {name: value for name, value in asked.items() if value is not None}
+        return self.http.get("/oidc/auth", params=present)
+
+    def interaction(self, **parameters: Any) -> str:
+        return httpx.URL(self.authorize(**parameters).headers["Location"]).params["interaction"]
+
+    def choose(self, interaction: str, **choice: str) -> httpx.Response:
+        return self.http.post("/sign-in", data={"interaction": interaction, **choice})
+
+    def code(self, user: str = "alice", **parameters: Any) -> str:
+        answer = self.choose(self.interaction(**parameters), user=user)
+        return query(answer)["code"]
+
+    def token(self, **form: str) -> httpx.Response:
+        return self.http.post("/oidc/token", data=SECRET | form)
+
+    def exchange(self, code: str, **form: str) -> httpx.Response:
+        fields = {"code": code, "redirect_uri": CALLBACK, "code_verifier": VERIFIER} | form
+        return self.token(grant_type="authorization_code", **fields)
+
+    def refresh(self, refresh_token: str, **form: str) -> httpx.Response:
+        return self.token(grant_type="refresh_token", refresh_token=refresh_token, **form)
+
+    def sign_in(self, user: str = "alice", **parameters: Any) -> dict[str, Any]:
+        """The tokens of a finished sign-in."""
+        answer = self.exchange(self.code(user, **parameters))
+        assert answer.status_code == 200, answer.text
+        tokens: dict[str, Any] = answer.json()
+        return tokens
+
+    def userinfo(self, access_token: str) -> httpx.Response:
+        return self.http.get("/oidc/me", headers={"Authorization": f"Bearer {access_token}"})
+
+    def claims(self, token: str, audience: str) -> dict[str, Any]:
+        """The claims of a JWT, once its signature is proven with the published keys."""
+        keys = jwt.PyJWKSet.from_dict(self.http.get("/oidc/jwks").json())
+        key = keys[jwt.get_unverified_header(token)["kid"]]
+        issuer = f"{self.logto.endpoint}/oidc"
+        claims: dict[str, Any] = jwt.decode(
+            token, key, algorithms=["ES384"], audience=audience, issuer=issuer
+        )
+        return claims
+
+
+@pytest.fixture
+def browser(logto: Any) -> Browser:
+    return Browser(logto)
+
+
+def query(answer: httpx.Response) -> dict[str, str]:
+    """What an answer sends to the app's callback."""
+    assert answer.is_redirect, answer.text
+    target = urlsplit(answer.headers["Location"])
+    assert f"{target.scheme}://{target.netloc}{target.path}" == CALLBACK
+    return {name: values[0] for name, values in parse_qs(target.query).items()}
+
+
+def refused(answer: httpx.Response, status: int, error: str) -> bool:
+    """Whether an answer is an error as Logto writes it."""
+    body = answer.json()
+    assert (answer.status_code, body["error"]) == (status, error), answer.text
+    return bool(body["error_description"] and body["code"] == f"oidc.{error}" and body["message"])
