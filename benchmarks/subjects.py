@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from processes import Process, free_port, running
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +103,7 @@ def logto_variables(endpoint: str, port: int) -> dict[str, str]:
 
 def signed_in(port: int) -> tuple[str, str]:
     """Sign in as Alice, and give the cookies as a header's value, and the page that she sees."""
-    with httpx.Client(base_url=f"http://localhost:{port}", timeout=30) as app:
+    with httpx2.Client(base_url=f"http://localhost:{port}", timeout=30) as app:
         to_logto = app.get("/sign-in")
         callback = answer_of_logto(to_logto.headers["Location"])
         app.get(callback)
@@ -113,7 +113,7 @@ def signed_in(port: int) -> tuple[str, str]:
 
 def answer_of_logto(address: str) -> str:
     """Choose Alice on the sign-in page at this address; gives the callback with the answer."""
-    with httpx.Client(timeout=30) as browser:
+    with httpx2.Client(timeout=30) as browser:
         page = browser.get(address, follow_redirects=True)
         form = {"interaction": page.url.params["interaction"], "user": "alice"}
         return browser.post(page.url.join("/sign-in"), data=form).headers["Location"]
@@ -159,9 +159,9 @@ def first_page(port: int, limit: float = 60) -> None:
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         try:
-            if httpx.get(f"http://localhost:{port}/", timeout=5).status_code == 200:
+            if httpx2.get(f"http://localhost:{port}/", timeout=5).status_code == 200:
                 return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             time.sleep(0.01)
     raise TimeoutError
 
@@ -183,7 +183,7 @@ def sign_ins(port: int, count: int) -> tuple[float, float]:
     waited = 0.0
     started = time.perf_counter()
     for _ in range(count):
-        with httpx.Client(base_url=f"http://localhost:{port}", timeout=30) as app:
+        with httpx2.Client(base_url=f"http://localhost:{port}", timeout=30) as app:
             begun = time.perf_counter()
             address = app.get("/sign-in").headers["Location"]
             waited += time.perf_counter() - begun

@@ -48,10 +48,9 @@ OTHER_ROUTES = (
 PATH = rf"(?!{OTHER_ROUTES})(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+/?"
 # An identifier: it is compared to the letter and never opened. RFC 8707 allows no fragment.
 URI = "(?:[A-Za-z0-9._~:/?=+,-]|%[0-9A-Fa-f]{2})"
-API = (
-    rf"https?://{HOST}{PORT}(?:[/?]{URI}*)?".replace("a-z", "A-Za-z")
-    + f"|(?!https?:)[A-Za-z][A-Za-z0-9+.-]*:{URI}+"
-)
+# The host of an identifier may have capitals.
+API_HOST = HOST.replace("a-z", "A-Za-z")
+API = f"https?://{API_HOST}{PORT}(?:[/?]{URI}*)?|(?!https?:)[A-Za-z][A-Za-z0-9+.-]*:{URI}+"
 # Blanks other than the space, invisible and bidirectional controls, surrogates, private use.
 UNPRINTABLE = (
     r"\u0000-\u001f\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f"
@@ -73,7 +72,7 @@ RULES = {
         "(?!(?:" + ANSWERS["__reserved_slugs"].replace(" ", "|") + ")$)"
         "(?=.{1,63}$)[a-z](?:-?[a-z0-9])*",
         "1 to 63 of a-z, 0-9 and single hyphens, the first a letter, the last no hyphen;"
-        " no package that the app installs and no name that Windows keeps for itself",
+        " no name of a package that the project depends on, and no name that Windows reserves",
         "bookstore",
     ),
     "framework": Rule("Web framework", "flask|quart", "flask or quart", "flask"),

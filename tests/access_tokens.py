@@ -131,16 +131,6 @@ def other_scopes(logto: Logto) -> str:
     return ".".join([strong[0], strong[1], weak[2]])
 
 
-def payload_with(text: str) -> Token:
-    """The claims with this text put in front."""
-    return lambda logto: raw(logto, payload="{" + text + "," + json.dumps(claims(logto))[1:])
-
-
-def header_with(text: str) -> Token:
-    """The header with this text put in front."""
-    return lambda logto: raw(logto, header="{" + text + "," + json.dumps(whole_header(logto))[1:])
-
-
 def id_token(logto: Logto) -> str:
     """As `/oidc/token` gives it to the web app."""
     given = {"aud": "test-app", "name": "Alice Archer", "scope": None, "client_id": None}

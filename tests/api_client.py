@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import cache
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import sites
 from access_tokens import API, SCOPES
@@ -18,7 +18,7 @@ PAGE = "https://shop.example"
 INTERVAL = 0.5
 """Seconds between two fetches of the keys in the apps of these tests that do not wait for 30."""
 
-HTTP = httpx.Client(timeout=10)
+HTTP = httpx2.Client(timeout=10)
 
 both_frameworks = pytest.mark.parametrize(
     "framework",
@@ -79,7 +79,7 @@ def call(site: Site, bearer: str | None = None, path: str = "/api/me", **options
     return HTTP.request(options.pop("method", "GET"), site.url + path, headers=headers, **options)
 
 
-def challenge(answer: httpx.Response, realm: str = API) -> dict[str, str]:
+def challenge(answer: httpx2.Response, realm: str = API) -> dict[str, str]:
     """The parameters of the answer's challenge, each of which is a quoted text."""
     scheme, _, parameters = answer.headers["WWW-Authenticate"].partition(" ")
     assert scheme == "Bearer"
@@ -89,7 +89,7 @@ def challenge(answer: httpx.Response, realm: str = API) -> dict[str, str]:
     return values
 
 
-def assert_refused(answer: httpx.Response, status: int, error: str) -> None:
+def assert_refused(answer: httpx2.Response, status: int, error: str) -> None:
     """Assert that the answer is as RFC 6750 section 3 has it, with the app's JSON."""
     assert (answer.status_code, answer.json()["error"]) == (status, error)
     said = challenge(answer)

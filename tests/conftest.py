@@ -43,6 +43,10 @@ BARE, FULL = (
     for on in (False, True)
 )
 
+# Every server of these tests is on this machine, and no proxy reaches it.
+for variable in ("NO_PROXY", "no_proxy"):
+    os.environ[variable] = "localhost,127.0.0.1,::1"
+
 HOW_TO_GET = {
     "chromium": "apt-get install chromium, or .venv/bin/playwright install chromium",
     "node": "make test",

@@ -1,9 +1,11 @@
 """The `logto` commands of a baked app, and the Logto that they work on."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,7 +101,19 @@ class Commands:
     def as_people_do(self, *words: str, **variables: str) -> Done:
         """Run the framework's own command in a process of its own."""
         framework = str(self.project.answers["framework"])
-        done = self.project.attempt(framework, "logto", *words, **self.variables | variables)
+        # The bakes share an environment in which none of them is installed. This is what an
+        # installation adds to it.
+        points = tomllib.loads(self.project.read("pyproject.toml"))["project"]["entry-points"]
+        installed = self.path.parent / "installed/bookstore-0.1.0.dist-info"
+        installed.mkdir(parents=True, exist_ok=True)
+        lines = [
+            f"[{group}]\n{n} = {point}\n" for group, e in points.items() for n, point in e.items()
+        ]
+        (installed / "entry_points.txt").write_text("".join(lines), "utf-8")
+        (installed / "METADATA").write_text("Name: bookstore\nVersion: 0.1.0\n", "utf-8")
+        path = os.pathsep.join([str(self.path), str(installed.parent)])
+        variables = self.variables | {"PYTHONPATH": path} | variables
+        done = self.project.attempt(framework, "logto", *words, **variables)
         assert not [secret for secret in SECRETS if secret in done.stdout + done.stderr]
         return Done(done.returncode, done.stdout, done.stderr)
 

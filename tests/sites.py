@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import httpx
+import httpx2
 import pytest
 from conftest import Bake, BakedProject, missing
 from jwt import PyJWS
@@ -266,26 +266,26 @@ class Browser:
     """Somebody's browser, with cookies and without a mind of its own."""
 
     site: "Site"
-    http: httpx.Client = field(init=False)
+    http: httpx2.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(
+        self.http = httpx2.Client(
             base_url=self.site.url,
             timeout=30,
             verify=False,
             event_hooks={"response": [self._remember_cookies]},
         )
 
-    def _remember_cookies(self, response: httpx.Response) -> None:
+    def _remember_cookies(self, response: httpx2.Response) -> None:
         for header in response.headers.get_list("Set-Cookie"):
             value = header.partition("=")[2].partition(";")[0]
             if value:
                 self.site.secrets.add(value)
 
-    def get(self, path: str, **options: Any) -> httpx.Response:
+    def get(self, path: str, **options: Any) -> httpx2.Response:
         return self.http.get(path, **options)
 
-    def post(self, path: str, **options: Any) -> httpx.Response:
+    def post(self, path: str, **options: Any) -> httpx2.Response:
         return self.http.post(path, **options)
 
     def start(self, path: str = "/sign-in") -> str:
@@ -296,7 +296,7 @@ class Browser:
 
     def answer(self, address: str, **choice: str) -> str:
         """Choose on Logto's page, as `user="alice"` at first; gives the path of the callback."""
-        with httpx.Client(follow_redirects=True, verify=False) as http:
+        with httpx2.Client(follow_redirects=True, verify=False) as http:
             page = http.get(address).url
             form = {"interaction": page.params["interaction"], **(choice or {"user": "alice"})}
             callback = http.post(page.join("/sign-in"), data=form, follow_redirects=False)
@@ -304,7 +304,7 @@ class Browser:
             self.site.callback.removesuffix("/callback")
         )
 
-    def sign_in(self, start: str = "/sign-in", **choice: str) -> httpx.Response:
+    def sign_in(self, start: str = "/sign-in", **choice: str) -> httpx2.Response:
         """All of it; gives the app's answer to the callback."""
         return self.get(self.answer(self.start(start), **choice))
 
@@ -449,7 +449,7 @@ def query(address: str) -> dict[str, str]:
 
 
 def assert_says(
-    response: httpx.Response, status: int, title: str, retry: str | None = None
+    response: httpx2.Response, status: int, title: str, retry: str | None = None
 ) -> None:
     """Assert that this is the app's own page of that title, with a way on and no outside text."""
     assert response.status_code == status, response.text

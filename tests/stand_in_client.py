@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
+import httpx2
 import jwt
 import pytest
 from answers import TEMPLATE
@@ -58,9 +58,9 @@ class Browser:
 
     def __init__(self, logto: Any) -> None:
         self.logto = logto
-        self.http = httpx.Client(base_url=logto.endpoint, timeout=10, verify=False)
+        self.http = httpx2.Client(base_url=logto.endpoint, timeout=10, verify=False)
 
-    def authorize(self, **parameters: Any) -> httpx.Response:
+    def authorize(self, **parameters: Any) -> httpx2.Response:
         """Go to `/oidc/auth`; None takes a parameter away."""
         asked = {
             "client_id": APP,
@@ -76,23 +76,23 @@ class Browser:
         return self.http.get("/oidc/auth", params=present)
 
     def interaction(self, **parameters: Any) -> str:
-        return httpx.URL(self.authorize(**parameters).headers["Location"]).params["interaction"]
+        return httpx2.URL(self.authorize(**parameters).headers["Location"]).params["interaction"]
 
-    def choose(self, interaction: str, **choice: str) -> httpx.Response:
+    def choose(self, interaction: str, **choice: str) -> httpx2.Response:
         return self.http.post("/sign-in", data={"interaction": interaction, **choice})
 
     def code(self, user: str = "alice", **parameters: Any) -> str:
         answer = self.choose(self.interaction(**parameters), user=user)
         return query(answer)["code"]
 
-    def token(self, **form: str) -> httpx.Response:
+    def token(self, **form: str) -> httpx2.Response:
         return self.http.post("/oidc/token", data=SECRET | form)
 
-    def exchange(self, code: str, **form: str) -> httpx.Response:
+    def exchange(self, code: str, **form: str) -> httpx2.Response:
         fields = {"code": code, "redirect_uri": CALLBACK, "code_verifier": VERIFIER} | form
         return self.token(grant_type="authorization_code", **fields)
 
-    def refresh(self, refresh_token: str, **form: str) -> httpx.Response:
+    def refresh(self, refresh_token: str, **form: str) -> httpx2.Response:
         return self.token(grant_type="refresh_token", refresh_token=refresh_token, **form)
 
     def sign_in(self, user: str = "alice", **parameters: Any) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Browser:
         tokens: dict[str, Any] = answer.json()
         return tokens
 
-    def userinfo(self, access_token: str) -> httpx.Response:
+    def userinfo(self, access_token: str) -> httpx2.Response:
         return self.http.get("/oidc/me", headers={"Authorization": f"Bearer {access_token}"})
 
     def claims(self, token: str, audience: str) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def browser(logto: Any) -> Browser:
     return Browser(logto)
 
 
-def query(answer: httpx.Response) -> dict[str, str]:
+def query(answer: httpx2.Response) -> dict[str, str]:
     """What an answer sends to the app's callback."""
     assert answer.is_redirect, answer.text
     target = urlsplit(answer.headers["Location"])
@@ -129,7 +129,7 @@ def query(answer: httpx.Response) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(target.query).items()}
 
 
-def refused(answer: httpx.Response, status: int, error: str) -> bool:
+def refused(answer: httpx2.Response, status: int, error: str) -> bool:
     """Whether an answer is an error as Logto writes it."""
     body = answer.json()
     assert (answer.status_code, body["error"]) == (status, error), answer.text

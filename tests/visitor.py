@@ -5,7 +5,7 @@ from html import unescape
 from types import TracebackType
 from typing import Self
 
-import httpx
+import httpx2
 
 FORM = re.compile(
     r'<form[^>]*\bmethod="post"[^>]*?(?:\baction="(?P<action>[^"]*)"[^>]*)?>(?P<body>.*?)</form>',
@@ -22,7 +22,7 @@ class Visitor:
     """
 
     def __init__(self, provider: str) -> None:
-        self.http = httpx.Client(timeout=30, verify=False)
+        self.http = httpx2.Client(timeout=30, verify=False)
         self._provider = f"{provider}/"
 
     def __enter__(self) -> Self:
@@ -38,7 +38,7 @@ class Visitor:
 
     def visit(
         self, address: str, params: dict[str, str] | None = None, *, until: str | None = None
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         """Go there, and on to where it leads: to a page, or to the first redirect to `until`."""
         answer = self.http.get(address, params=params)
         while True:

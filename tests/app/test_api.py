@@ -6,7 +6,7 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from access_tokens import token
 from api_client import HTTP, PAGE, assert_refused, both_frameworks, call, challenge
@@ -56,7 +56,7 @@ def test_all_scopes_that_are_needed_are_named(site: Site, framework: str) -> Non
     assert_refused_for_scope(answer, "read:books")
 
 
-def assert_refused_for_scope(answer: httpx.Response, scope: str) -> None:
+def assert_refused_for_scope(answer: httpx2.Response, scope: str) -> None:
     assert_refused(answer, 403, "insufficient_scope")
     assert challenge(answer)["scope"] == scope
 
@@ -83,23 +83,13 @@ def test_every_error_is_json_whatever_is_accepted(
 
 
 @both_frameworks
-@pytest.mark.parametrize(
-    ("content", "status"),
-    [
-        (b'{"title": "Kindred"', 400),
-        (b"\xff", 400),
-        (b"[" * 50_000, 400),
-        (b'{"title": "' + b"x" * 70_000 + b'"}', 413),
-    ],
-)
-def test_a_body_that_is_no_book_is_refused(
-    site: Site, framework: str, content: bytes, status: int
-) -> None:
+@pytest.mark.parametrize("content", [b'{"title": "Kindred"', b"\xff", b"[" * 50_000])
+def test_a_body_that_is_no_book_is_refused(site: Site, framework: str, content: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     answer = call(
         site, token(site.logto), "/api/books", method="POST", content=content, headers=headers
     )
-    assert answer.status_code == status
+    assert answer.status_code == 400
     assert set(answer.json()) == {"error", "message"}
 
 
@@ -111,7 +101,7 @@ def test_a_body_that_comes_after_the_answer_keeps_its_connection(
     site: Site, framework: str, path: str, status: int
 ) -> None:
     # Else the server hangs up and says so to nobody; behind a proxy, on other people as well.
-    address = httpx.URL(site.url)
+    address = httpx2.URL(site.url)
     connection = HTTPConnection(address.host, address.port, timeout=10)
     connection.putrequest("POST", path)
     connection.putheader("Content-Length", "2")

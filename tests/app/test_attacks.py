@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import httpx
+import httpx2
 import pytest
 from conftest import Bake
 from hypothesis import given
@@ -54,8 +54,8 @@ def test_no_callback_is_an_error_of_the_app_or_shows_what_it_says(
         if started:
             browser.http.cookies.clear()
             raw = raw.replace(b"STATE", query(browser.start())["state"].encode())
-        request = httpx.Request("GET", site.url, headers={"Cookie": cookies_of(browser)})
-        request.url = httpx.URL(f"{site.url}/callback").copy_with(query=raw)
+        request = httpx2.Request("GET", site.url, headers={"Cookie": cookies_of(browser)})
+        request.url = httpx2.URL(f"{site.url}/callback").copy_with(query=raw)
         response = browser.http.send(request)
         assert response.status_code in (200, 400, 503)
         assert MARKER not in response.text
@@ -96,7 +96,7 @@ def test_a_callback_works_once_even_when_it_comes_twice_at_once(
     calls = site.logto.calls("/oidc/token")
     with ThreadPoolExecutor(6) as pool:
         answers = list(
-            pool.map(lambda url: httpx.get(f"{url}{callback}", cookies=cookies), site.urls * 3)
+            pool.map(lambda url: httpx2.get(f"{url}{callback}", cookies=cookies), site.urls * 3)
         )
     assert sorted(answer.status_code for answer in answers) == [302, 400, 400, 400, 400, 400]
     assert site.logto.calls("/oidc/token") == calls + 1
@@ -259,12 +259,12 @@ def test_with_https_cookies_and_headers_insist_on_it(
 ) -> None:
     url = f"sqlite:///{tmp_path}/sessions.sqlite3"
     with serving(bake(framework=framework), framework, url, https=True) as site:
-        response = httpx.get(f"{site.url}/test/note?name=n1")
+        response = httpx2.get(f"{site.url}/test/note?name=n1")
         cookie = response.headers["Set-Cookie"]
         assert cookie.startswith("__Host-bookstore-session=")
         assert "; Secure; HttpOnly; Path=/; SameSite=Lax" in cookie
         assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
-        cookie = httpx.get(f"{site.url}/sign-in").headers["Set-Cookie"]
+        cookie = httpx2.get(f"{site.url}/sign-in").headers["Set-Cookie"]
         assert cookie.startswith("__Host-bookstore-session-sign-in-")
         assert "; Secure;" in cookie
 
@@ -273,7 +273,7 @@ def test_with_https_cookies_and_headers_insist_on_it(
 def test_a_name_that_no_file_can_have_is_not_found(sites: Sites, framework: str) -> None:
     site = sites(framework)
     with site.log_lines() as lines:
-        assert httpx.get(f"{site.url}/static/{'x' * 300}").status_code == 404
+        assert httpx2.get(f"{site.url}/static/{'x' * 300}").status_code == 404
     assert "Traceback" not in "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import redis
 from hypothesis import given
@@ -17,8 +17,8 @@ Sites = Callable[..., Site]
 ALICE = "k3v9x0q2m7ae"
 
 
-def post(site: Site, token: object) -> httpx.Response:
-    return httpx.post(f"{site.urls[-1]}/backchannel-logout", data={"logout_token": token})
+def post(site: Site, token: object) -> httpx2.Response:
+    return httpx2.post(f"{site.urls[-1]}/backchannel-logout", data={"logout_token": token})
 
 
 @both_frameworks
@@ -142,7 +142,7 @@ def test_no_logout_token_is_an_error_of_the_app(sites: Sites, framework: str, st
         response = http.post("/backchannel-logout", data={"logout_token": token})
         assert response.status_code in (200, 400)
 
-    with httpx.Client(base_url=site.url) as http:
+    with httpx2.Client(base_url=site.url) as http:
         holds()
     assert browser.is_signed_in
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from answers import everything
 from conftest import Bake
@@ -27,9 +27,9 @@ Sites = Callable[..., Site]
 def stalls_of(site: Site) -> Iterator[list[float]]:
     """How much longer each turn of the app's event loop took meanwhile than it should."""
     stalls: list[float] = []
-    httpx.get(f"{site.url}/test/stalls")
+    httpx2.get(f"{site.url}/test/stalls")
     yield stalls
-    stalls += httpx.get(f"{site.url}/test/stalls").json()
+    stalls += httpx2.get(f"{site.url}/test/stalls").json()
 
 
 @pytest.mark.xdist_group("quart sites")
@@ -38,6 +38,8 @@ def test_keys_that_take_two_seconds_do_not_stall_the_event_loop(bake: Bake, tmp_
     with serving(bake(framework="quart"), "quart", url, TEST_TIME_LIMIT="10") as site:
         browsers = [site.browser() for _ in range(3)]
         callbacks = [browser.answer(browser.start()) for browser in browsers]
+        site.logto.new_key()
+        before = site.logto.calls("/oidc/jwks")
         with site.logto.fault("/oidc/jwks", slow(2)), stalls_of(site) as stalls:
             start = time.monotonic()
             with ThreadPoolExecutor(3) as pool:
@@ -45,7 +47,7 @@ def test_keys_that_take_two_seconds_do_not_stall_the_event_loop(bake: Bake, tmp_
             assert [answer.status_code for answer in answers] == [302] * 3
             assert time.monotonic() - start > 2
         # They were fetched once for all.
-        assert site.logto.calls("/oidc/jwks") == 1
+        assert site.logto.calls("/oidc/jwks") == before + 1
         assert len(stalls) > 20
         assert max(stalls) < 1
 
@@ -95,7 +97,7 @@ def test_a_silent_logto_holds_a_sign_in_for_ten_seconds_and_nobody_else(
         with site.logto.fault("/oidc/token", silent), ThreadPoolExecutor(3) as pool:
             waiting = [pool.submit(finish, *each) for each in zip(browsers, callbacks, strict=True)]
             time.sleep(0.5)
-            with httpx.Client(base_url=site.url) as visitor:
+            with httpx2.Client(base_url=site.url) as visitor:
                 for _ in range(20):
                     assert visitor.get("/").status_code == 200
             assert not any(future.done() for future in waiting)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from conftest import Bake, BakedProject
 from processes import Process, free_port
@@ -57,14 +57,14 @@ class Cluster:
     def wait_for_copy(self, number: int, process: Process) -> None:
         process.wait_for(f"http://localhost:{self.app_ports[number]}/healthz")
 
-    def sign_in(self, number: int | None = None) -> httpx.Client:
+    def sign_in(self, number: int | None = None) -> httpx2.Client:
         """Sign in as Alice, through the proxy; gives a browser with her cookie."""
         with Visitor(f"http://localhost:{self.logto_port}") as visitor:
             page = visitor.visit(f"{self.origin}/sign-in")
             assert "Alice Archer" in page.text
             (cookie,) = [c for c in visitor.http.cookies.jar if c.name.startswith("__Host-")]
             assert cookie.secure
-            return httpx.Client(
+            return httpx2.Client(
                 base_url=self.origin,
                 headers={"Cookie": f"{cookie.name}={cookie.value}"},
                 verify=False,
@@ -90,7 +90,7 @@ def proxy(cluster: Cluster, folder: Path) -> Iterator[None]:
         process.wait_for_text("serving initial configuration")
         # It makes its certificate only now.
         process.wait_for(f"{cluster.origin}/healthz", context=INSECURE)
-        assert httpx.get(f"{cluster.origin}/healthz", verify=INSECURE).status_code == 200
+        assert httpx2.get(f"{cluster.origin}/healthz", verify=INSECURE).status_code == 200
         yield
 
 
@@ -121,7 +121,7 @@ def cluster(
 class Traffic:
     """Signed-in users who look at the home page, one after the other, until it is over."""
 
-    def __init__(self, users: list[httpx.Client]) -> None:
+    def __init__(self, users: list[httpx2.Client]) -> None:
         self._users = users
         self._over = threading.Event()
         self.begun: dict[int, float] = {}
@@ -148,10 +148,10 @@ class Traffic:
                 if self._over.wait(0.005):
                     return
 
-    def _look(self, user: httpx.Client) -> tuple[float, str]:
+    def _look(self, user: httpx2.Client) -> tuple[float, str]:
         try:
             page = user.get("/")
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             return time.monotonic(), f"lost: {error!r}"
         if page.status_code != 200:
             return time.monotonic(), f"lost: {page.status_code}"
@@ -162,7 +162,7 @@ class Traffic:
         return [answer for answer in self.answers if answer[2] != "signed in"]
 
 
-def signed_in_users(cluster: Cluster) -> list[httpx.Client]:
+def signed_in_users(cluster: Cluster) -> list[httpx2.Client]:
     """200 sessions; the connections are shared by few, as in browsers that come and go."""
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda _: cluster.sign_in(), range(USERS)))
@@ -180,7 +180,7 @@ def test_copies_come_and_go_and_nobody_is_signed_out(
     cluster: tuple[Cluster, ExitStack, list[Process]],
 ) -> None:
     site, stack, copies = cluster
-    direct = [httpx.Client(base_url=f"http://localhost:{port}") for port in site.app_ports]
+    direct = [httpx2.Client(base_url=f"http://localhost:{port}") for port in site.app_ports]
     users = signed_in_users(site)
     # What one copy knows, the other knows too.
     for client in direct:
@@ -226,17 +226,17 @@ def test_a_sign_in_begun_with_one_copy_ends_with_the_other(
     site, _, _ = cluster
     copies = [f"http://localhost:{port}" for port in site.app_ports]
     with Visitor(f"http://localhost:{site.logto_port}") as visitor:
-        begun = httpx.get(f"{copies[0]}/sign-in")
+        begun = httpx2.get(f"{copies[0]}/sign-in")
         # A client that is not behind TLS keeps its Secure cookies by hand.
         cookies = "; ".join(header.split(";")[0] for header in begun.headers.get_list("set-cookie"))
         answer = visitor.visit(begun.headers["location"], until=site.origin)
         callback = answer.headers["location"].replace(site.origin, copies[1])
-        ended = httpx.get(callback, headers={"Cookie": cookies})
+        ended = httpx2.get(callback, headers={"Cookie": cookies})
         session = next(
             header.split(";")[0]
             for header in ended.headers.get_list("set-cookie")
             if header.startswith("__Host-bookstore-session=")
         )
-        page = httpx.get(copies[0], headers={"Cookie": session})
+        page = httpx2.get(copies[0], headers={"Cookie": session})
     assert "Alice Archer" in page.text
     assert os.path.basename(ended.headers["location"]) == ""  # noqa: PTH119

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -111,7 +111,7 @@ def test_next_stays_in_the_app_for_every_browser(
 
     for target in NASTY:
         stays = example(target)(stays) if "\ud83d" not in target else stays
-    with httpx.Client(base_url=site.url) as http:
+    with httpx2.Client(base_url=site.url) as http:
         stays()
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import jwt
 import pytest
 from conftest import Bake
@@ -45,7 +45,7 @@ def the_pause_after(site: Site) -> Iterator[None]:
         yield
     finally:
         for url in site.urls:
-            httpx.get(f"{url}/test/resume").raise_for_status()
+            httpx2.get(f"{url}/test/resume").raise_for_status()
 
 
 @both_frameworks
@@ -59,9 +59,9 @@ def test_twenty_requests_in_two_processes_refresh_once(
         before = site.logto.calls("/oidc/token")
         cookies = dict(browser.http.cookies)
 
-        def request(number: int) -> httpx.Response:
+        def request(number: int) -> httpx2.Response:
             address = f"{site.urls[number % 2]}/test/guarded"
-            return httpx.get(address, cookies=cookies, timeout=30)
+            return httpx2.get(address, cookies=cookies, timeout=30)
 
         with ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(request, range(20)))
@@ -91,7 +91,7 @@ def test_a_visitor_who_leaves_while_the_token_is_refreshed(sites: Sites, framewo
             time.sleep(0.5)
             return tokens
 
-        with site.logto.fault("/oidc/token", changed(late)), pytest.raises(httpx.ReadTimeout):
+        with site.logto.fault("/oidc/token", changed(late)), pytest.raises(httpx2.ReadTimeout):
             browser.get("/test/guarded", timeout=0.2)
         time.sleep(1)
         before = site.logto.calls("/oidc/token")
@@ -130,7 +130,7 @@ def test_a_session_that_logto_has_ended_says_so_to_scripts_and_forms_too(
     refused = oidc_error("invalid_grant")
     script, form, first = (with_expired_token(site) for _ in range(3))
     second = Browser(site)
-    second.http.cookies = httpx.Cookies(first.http.cookies)
+    second.http.cookies = httpx2.Cookies(first.http.cookies)
     with site.logto.fault("/oidc/token", refused):
         response = script.get("/test/guarded", headers={"Accept": "application/json"})
         assert response.status_code == 401
@@ -153,7 +153,7 @@ def test_an_unreachable_logto_does_not_end_the_session(
         assert browser.get("/test/guarded").text.startswith(ALICE)
         response = browser.get("/profile")
         assert response.status_code == 200
-        assert "Logto does not answer at the moment" in response.text
+        assert "Logto does not respond at the moment" in response.text
     before = site.logto.calls("/oidc/token")
     assert browser.get("/test/guarded").text.startswith(ALICE)
     assert site.logto.calls("/oidc/token") == before + 1
@@ -188,7 +188,7 @@ def test_a_silent_logto_keeps_nobody_waiting_in_a_queue(
 
     def request(path: str) -> tuple[str, float]:
         start = time.monotonic()
-        answer = httpx.get(f"{site.url}{path}", cookies=cookies, timeout=30)
+        answer = httpx2.get(f"{site.url}{path}", cookies=cookies, timeout=30)
         return answer.text[:12], time.monotonic() - start
 
     with the_pause_after(site), site.logto.fault("/oidc/token", UNAVAILABLE["silent"]):
@@ -231,8 +231,8 @@ def test_a_userinfo_endpoint_that_fails_leaves_the_profile(sites: Sites, framewo
             response = browser.get("/profile")
         assert response.status_code == 200
         assert "Alice Archer" in response.text
-        assert "Logto does not answer at the moment" in response.text
-    assert "Logto does not answer" not in browser.get("/profile").text
+        assert "Logto does not respond at the moment" in response.text
+    assert "Logto does not respond" not in browser.get("/profile").text
 
 
 @both_frameworks

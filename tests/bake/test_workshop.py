@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from answers import ROOT
 from conftest import Bake
@@ -117,9 +117,9 @@ def wait_until_it_is_served(process: Process, app: str) -> None:
         assert time.monotonic() < deadline, process.output
         changes = process.output.count("A file has changed")
         time.sleep(2)
-        with suppress(httpx.TransportError):
+        with suppress(httpx2.TransportError):
             pages = ("/shelf", "/api/to-review")
-            served = [httpx.get(app + page).status_code for page in pages] == [302, 401]
+            served = [httpx2.get(app + page).status_code for page in pages] == [302, 401]
 
 
 @pytest.mark.slow
@@ -136,14 +136,14 @@ def test_the_exercises_lead_where_the_text_says(bake: Bake, tmp_path: Path, fram
         do_the_exercises(project.path, framework)
         process.wait_for_text("A file has changed")
         wait_until_it_is_served(process, app)
-        shelf = httpx.get(f"{app}/shelf", follow_redirects=True)
+        shelf = httpx2.get(f"{app}/shelf", follow_redirects=True)
         assert shelf.url.port == int(logto_port)
         for user, status in (("alice", 200), ("bob", 403)):
             asked = ["--user", user, "--scope", "review:books", *ports]
             token = project.run("python", "-m", "dev.access_token", *asked)
             assert ("bob is not granted review:books." in token.stderr) == (user == "bob")
             headers = {"Authorization": f"Bearer {token.stdout.strip()}"}
-            answer = httpx.get(f"{app}/api/to-review", headers=headers)
+            answer = httpx2.get(f"{app}/api/to-review", headers=headers)
             assert answer.status_code == status
             challenge = answer.headers.get("WWW-Authenticate", "")
             assert ('scope="review:books"' in challenge) == (user == "bob")

@@ -9,7 +9,7 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from answers import Answers
 from conftest import BARE, FULL, Bake, types_cache
@@ -58,7 +58,7 @@ def test_it_listens_under_the_name_that_its_callback_has(
         process.wait_for(f"http://{host}:{port}/")
         # Neither leads to the other: a redirect would name the host of the request.
         for path in ("/callback/", "/callback"):
-            assert httpx.get(f"http://{host}:{port}{path}", timeout=10).status_code == 400
+            assert httpx2.get(f"http://{host}:{port}{path}", timeout=10).status_code == 400
 
 
 @pytest.mark.parametrize("answers", FULL)

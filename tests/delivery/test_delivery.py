@@ -22,6 +22,7 @@ import pytest
 import yaml
 from answers import ROOT, every_combination
 from conftest import Bake, BakedProject, environment, types_cache
+from joserfc.jwk import ECKey
 from processes import Process, free_port, running
 
 FRAMEWORKS = ["flask", "quart"]
@@ -413,10 +414,12 @@ class SlowDiscovery(BaseHTTPRequestHandler):
         self.asked.set()
         threading.Event().wait(1.5)
         host = f"http://{self.headers['Host']}/oidc"
+        key = ECKey.generate_key("P-384", {"use": "sig", "alg": "ES384"}, auto_kid=True)
         names = ("authorization", "token", "userinfo", "end_session")
         document: dict[str, Any] = {"issuer": host, "jwks_uri": f"{host}/jwks"}
         for name in ("response_types", "subject_types", "id_token_signing_alg_values"):
-            document[f"{name}_supported"] = []
+            document[f"{name}_supported"] = ["ES384"]
+        document["keys"] = [key.as_dict(private=False)]
         document |= {f"{name}_endpoint": f"{host}/{name}" for name in names}
         body = json.dumps(document).encode()
         self.send_response(200)

@@ -74,6 +74,7 @@ const provider = new Provider(`${origin}/oidc`, {
   },
   features: {
     devInteractions: { enabled: false },
+    revocation: { enabled: true },
     rpInitiatedLogout: {
       enabled: true,
       logoutSource: (context, form) => {

@@ -6,13 +6,14 @@ A process for each command would spend its time on imports.
 import json
 import sys
 
-from app.cli import http, logto
+from app.auth import oidc
 from click.testing import CliRunner
+from logto_setup import commands
 
 for line in sys.stdin:
     asked = json.loads(line)
-    http.TIME_LIMIT = asked["seconds"]
-    done = CliRunner().invoke(logto, asked["words"], env=asked["variables"])
+    oidc.TIME_LIMIT = asked["seconds"]
+    done = CliRunner().invoke(commands, asked["words"], env=asked["variables"])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import app
-from app.auth import client, current_user, guards, keys, logto, sign_in_required
-from app.sessions import session
+from app.auth import client, current_user, logto, oidc, sign_in_required, users
+from app.server.sessions import session
 
 FRAMEWORK: Any = __import__(os.environ["TEST_FRAMEWORK"])
 request = FRAMEWORK.request
 
 
 def create_app() -> Any:
-    client.TIME_LIMIT = keys.TIME_LIMIT = float(os.environ.get("TEST_TIME_LIMIT", 10))
-    client.PAUSE = float(os.environ.get("TEST_PAUSE", 30))
+    client.TIME_LIMIT = oidc.TIME_LIMIT = float(os.environ.get("TEST_TIME_LIMIT", 10))
+    oidc.PAUSE = float(os.environ.get("TEST_PAUSE", 30))
+    oidc.RETRY = float(os.environ.get("TEST_RETRY", 0))
     created: Any = app.create_app()
     logging.basicConfig()
     logging.getLogger().setLevel(logging.DEBUG)
@@ -58,7 +59,7 @@ async def note() -> str:
 
 
 async def redirect() -> Any:
-    return FRAMEWORK.redirect(guards.local_path(request.args["to"]))
+    return FRAMEWORK.redirect(users.local_path(request.args["to"]))
 
 
 @sign_in_required

@@ -13,9 +13,7 @@ from app.auth import access_token_required, current_token, keys
 
 def create_app() -> Any:
     created = served.create_app()
-    if interval := os.environ.get("TEST_KEY_INTERVAL"):
-        # The default of its last parameter, min_interval.
-        keys.KeySet.ensure.__defaults__ = (float(interval),)
+    keys.MIN_INTERVAL = float(os.environ.get("TEST_KEY_INTERVAL", keys.MIN_INTERVAL))
     keys.MAX_AGE = float(os.environ.get("TEST_KEY_AGE", keys.MAX_AGE))
     for name, guard in {
         "token": access_token_required(),

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from answers import FILLED
 from conftest import Bake
@@ -93,7 +93,7 @@ def sign_in_page(logto: Commands) -> str:
         "code_challenge_method": "S256",
     }
     address = f"{logto.logto.endpoint}/oidc/auth"
-    return httpx.get(address, params=query, follow_redirects=True).text
+    return httpx2.get(address, params=query, follow_redirects=True).text
 
 
 def test_the_sign_in_page_of_a_blank_logto_does_not_speak_of_microsoft(logto: Commands) -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from answers import TEMPLATE
 from conftest import Bake, BakedProject, environment
@@ -26,7 +26,7 @@ def ports() -> list[str]:
 
 def sign_in_through(port: str) -> str:
     """The home page of the app on this port, after Alice has signed in there."""
-    with httpx.Client(follow_redirects=True, timeout=20) as browser:
+    with httpx2.Client(follow_redirects=True, timeout=20) as browser:
         page = browser.get(f"http://localhost:{port}/sign-in")
         form = {"interaction": page.url.params["interaction"], "user": "alice"}
         return browser.post(page.url.join("/sign-in"), data=form).text
@@ -47,8 +47,8 @@ def test_python_m_dev_uses_the_local_logto_whatever_env_names(
         process.wait_for(f"http://localhost:{ports[1]}/")
         assert f"http://localhost:{ports[1]}" in process.output
         assert "not the real Logto" in process.output
-        sign_in = httpx.get(f"http://localhost:{ports[1]}/sign-in", timeout=20)
-        page = httpx.get(sign_in.headers["Location"], follow_redirects=True).text
+        sign_in = httpx2.get(f"http://localhost:{ports[1]}/sign-in", timeout=20)
+        page = httpx2.get(sign_in.headers["Location"], follow_redirects=True).text
         assert "Sign in to Tom&#39;s Books" in page
         assert "Alice Archer" in sign_in_through(ports[1])
         process.press_ctrl_c()
@@ -70,7 +70,7 @@ def test_python_m_dev_takes_the_ports_that_env_names(
         process.wait_for(f"http://localhost:{ports[1]}/")
         assert "Alice Archer" in sign_in_through(ports[1])
         token = project.run("python", "-m", "dev.access_token", "--scope", "read:books").stdout
-        books = httpx.get(
+        books = httpx2.get(
             f"http://localhost:{ports[1]}/api/books",
             headers={"Authorization": f"Bearer {token.strip()}"},
         )
@@ -124,10 +124,10 @@ def test_a_saved_file_starts_the_app_again_also_after_a_mistake(
         # What is held at the local Logto outlives the app.
         assert is_taken(int(ports[3]))
         pages.write_text(
-            f"{good}\n\n@pages.get('/new')\ndef new() -> str:\n    return 'new'\n", "utf-8"
+            f"{good}\n\n@bp.get('/new')\ndef new() -> str:\n    return 'new'\n", "utf-8"
         )
         process.wait_for(f"http://localhost:{ports[1]}/new")
-        assert httpx.get(f"http://localhost:{ports[1]}/new").text == "new"
+        assert httpx2.get(f"http://localhost:{ports[1]}/new").text == "new"
 
 
 def test_the_local_logto_runs_alone(tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_the_local_logto_runs_alone(tmp_path: Path) -> None:
             "code_challenge_method": "S256",
             "resource": API,
         }
-        page = httpx.get(f"{endpoint}/oidc/auth", params=asked, follow_redirects=True)
+        page = httpx2.get(f"{endpoint}/oidc/auth", params=asked, follow_redirects=True)
         assert "Sign in to from-file" in page.text
         asked = {"client_id": "from-file", "post_logout_redirect_uri": HOME}
-        answer = httpx.get(f"{endpoint}/oidc/session/end", params=asked)
+        answer = httpx2.get(f"{endpoint}/oidc/session/end", params=asked)
         assert answer.headers["Location"] == HOME
         process.press_ctrl_c()
         assert process.exit_code() == 0

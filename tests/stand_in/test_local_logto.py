@@ -5,7 +5,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 from logto import LogtoClient, LogtoConfig, LogtoException, Storage, UserInfoScope
 from processes import is_taken
@@ -63,7 +63,7 @@ def test_it_remembers_every_secret_and_every_request(browser: Browser) -> None:
 
 def test_pictures_come_from_itself(browser: Browser) -> None:
     picture = browser.claims(browser.sign_in()["id_token"], APP)["picture"]
-    answer = httpx.get(picture)
+    answer = httpx2.get(picture)
     assert answer.headers["Content-Type"].startswith("image/svg+xml")
     assert "<svg" in answer.text
     assert browser.http.get("/avatars/nobody.svg").status_code == 404
@@ -85,7 +85,7 @@ def test_a_foreign_host_header_is_refused(browser: Browser, host: str) -> None:
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
 def test_the_names_of_this_machine_are_answered(logto: Any, name: str) -> None:
-    assert httpx.get(f"http://{name}:{logto.port}/oidc/jwks").status_code == 200
+    assert httpx2.get(f"http://{name}:{logto.port}/oidc/jwks").status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "::", "example.com"])  # noqa: S104

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from answers import TEMPLATE
 
@@ -32,7 +32,7 @@ def logto() -> Iterator[Any]:
         yield logto
 
 
-def token(logto: Any, **changes: str) -> httpx.Response:
+def token(logto: Any, **changes: str) -> httpx2.Response:
     form = {
         "grant_type": "client_credentials",
         "client_id": "local-m2m",
@@ -40,20 +40,20 @@ def token(logto: Any, **changes: str) -> httpx.Response:
         "resource": RESOURCE,
         "scope": "all",
     }
-    return httpx.post(f"{logto.issuer}/token", data=form | changes)
+    return httpx2.post(f"{logto.issuer}/token", data=form | changes)
 
 
 @pytest.fixture
-def api(logto: Any) -> Iterator[httpx.Client]:
+def api(logto: Any) -> Iterator[httpx2.Client]:
     bearer = {"Authorization": f"Bearer {token(logto).json()['access_token']}"}
-    with httpx.Client(base_url=logto.endpoint, headers=bearer) as client:
+    with httpx2.Client(base_url=logto.endpoint, headers=bearer) as client:
         yield client
 
 
 def test_who_may_call_it(logto: Any) -> None:
     def status(bearer: str | None) -> tuple[int, str]:
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        answer = httpx.get(f"{logto.endpoint}{APP}", headers=headers)
+        answer = httpx2.get(f"{logto.endpoint}{APP}", headers=headers)
         return answer.status_code, answer.json().get("code", "")
 
     logto.resources["https://api.example"] = ["all"]
@@ -79,7 +79,7 @@ def test_who_gets_no_token(logto: Any, changes: dict[str, str], status: int, err
     assert (answer.status_code, answer.json()["error"]) == (status, error)
 
 
-def test_metadata_is_replaced_whole(logto: Any, api: httpx.Client) -> None:
+def test_metadata_is_replaced_whole(logto: Any, api: httpx2.Client) -> None:
     logto.application.backchannel_logout_uri = "https://books.example/backchannel-logout"
     metadata = {"redirectUris": ["https://books.example/callback"], "postLogoutRedirectUris": []}
     answer = api.patch(APP, json={"oidcClientMetadata": metadata})
@@ -89,7 +89,7 @@ def test_metadata_is_replaced_whole(logto: Any, api: httpx.Client) -> None:
     assert api.get("/api/applications/nobody").status_code == 404
 
 
-def test_a_connector_is_created_with_200_and_a_chosen_id_and_only_once(api: httpx.Client) -> None:
+def test_a_connector_is_created_with_200_and_a_chosen_id_and_only_once(api: httpx2.Client) -> None:
     created = api.post("/api/connectors", json=CONNECTOR)
     assert created.status_code == 200
     assert created.json() | CONNECTOR == created.json()
@@ -99,7 +99,7 @@ def test_a_connector_is_created_with_200_and_a_chosen_id_and_only_once(api: http
     assert second.json()["code"] == "connector.multiple_instances_not_supported"
 
 
-def test_a_config_is_replaced_whole_and_an_empty_one_kept_as_such(api: httpx.Client) -> None:
+def test_a_config_is_replaced_whole_and_an_empty_one_kept_as_such(api: httpx2.Client) -> None:
     empty = dict.fromkeys(CONFIG, "")
     created = api.post("/api/connectors", json=CONNECTOR | {"config": empty})
     assert (created.status_code, created.json()["config"]) == (200, {})
@@ -110,19 +110,19 @@ def test_a_config_is_replaced_whole_and_an_empty_one_kept_as_such(api: httpx.Cli
     assert api.patch("/api/connectors/other", json={"config": CONFIG}).status_code == 404
 
 
-def test_no_config_is_taken_too(api: httpx.Client) -> None:
+def test_no_config_is_taken_too(api: httpx2.Client) -> None:
     created = api.post("/api/connectors", json={"connectorId": "azuread-universal"})
     assert (created.status_code, created.json()["config"]) == (200, {})
 
 
-def test_a_field_that_is_missing_is_named(api: httpx.Client) -> None:
+def test_a_field_that_is_missing_is_named(api: httpx2.Client) -> None:
     config = {name: value for name, value in CONFIG.items() if name != "tenantId"}
     refused = api.post("/api/connectors", json=CONNECTOR | {"config": config})
     assert (refused.status_code, refused.json()["code"]) == (400, "connector.invalid_config")
     assert [issue["path"] for issue in refused.json()["data"]["issues"]] == [["tenantId"]]
 
 
-def test_targets_are_replaced_and_unknown_ones_dropped_without_a_word(api: httpx.Client) -> None:
+def test_targets_are_replaced_and_unknown_ones_dropped_without_a_word(api: httpx2.Client) -> None:
     def targets(*sent: str) -> Any:
         body = {"socialSignInConnectorTargets": sent}
         answer = api.patch("/api/sign-in-exp", json=body)
@@ -135,9 +135,9 @@ def test_targets_are_replaced_and_unknown_ones_dropped_without_a_word(api: httpx
     assert targets() == []
 
 
-def test_the_public_sign_in_experience_shows_what_was_set(api: httpx.Client) -> None:
+def test_the_public_sign_in_experience_shows_what_was_set(api: httpx2.Client) -> None:
     def shown() -> Any:
-        return httpx.get(f"{api.base_url}/api/.well-known/sign-in-exp").json()
+        return httpx2.get(f"{api.base_url}/api/.well-known/sign-in-exp").json()
 
     assert shown()["socialConnectors"] == []
     api.post("/api/connectors", json=CONNECTOR | {"id": "chosen"})
@@ -148,7 +148,7 @@ def test_the_public_sign_in_experience_shows_what_was_set(api: httpx.Client) -> 
     assert shown()["signUp"] == none
 
 
-def test_api_resources_and_their_scopes_exist_once(logto: Any, api: httpx.Client) -> None:
+def test_api_resources_and_their_scopes_exist_once(logto: Any, api: httpx2.Client) -> None:
     resource = {"name": "Books", "indicator": "https://api.example"}
     created = api.post("/api/resources", json=resource)
     scopes = f"/api/resources/{created.json()['id']}/scopes"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from answers import ROOT, Answers, everything
 from conftest import FULL, Bake, environment
@@ -149,7 +149,7 @@ class Provider:
         ).json()
         return found
 
-    def authorize(self, **changes: str | None) -> httpx.Response:
+    def authorize(self, **changes: str | None) -> httpx2.Response:
         """Send an authorization request, and go on until the answer to the app."""
         wanted = {
             "client_id": "bookstore",
@@ -168,11 +168,11 @@ class Provider:
     def code(self, **changes: str | None) -> str:
         return callback_query(self.authorize(**changes))["code"]
 
-    def token(self, **fields: str) -> httpx.Response:
+    def token(self, **fields: str) -> httpx2.Response:
         sent = {"client_id": "bookstore", "client_secret": "secret", **fields}
         return self.visitor.http.post(f"{self.endpoint}/oidc/token", data=sent)
 
-    def exchange(self, code: str, **fields: str) -> httpx.Response:
+    def exchange(self, code: str, **fields: str) -> httpx2.Response:
         sent = {"code": code, "redirect_uri": f"{APP}/callback", "code_verifier": VERIFIER}
         return self.token(grant_type="authorization_code", **(sent | fields))
 
@@ -182,11 +182,11 @@ class Provider:
         tokens: dict[str, Any] = answer.json()
         return tokens
 
-    def userinfo(self, access_token: str) -> httpx.Response:
+    def userinfo(self, access_token: str) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {access_token}"}
         return self.visitor.http.get(f"{self.endpoint}/oidc/me", headers=headers)
 
-    def end_session(self, **query: str) -> httpx.Response:
+    def end_session(self, **query: str) -> httpx2.Response:
         sent = {"client_id": "bookstore", "post_logout_redirect_uri": f"{APP}/", **query}
         return self.visitor.visit(f"{self.endpoint}/oidc/session/end", sent, until=APP)
 
@@ -196,9 +196,9 @@ class Provider:
         return callback_query(answer).get("error") == "login_required"
 
 
-def callback_query(answer: httpx.Response) -> dict[str, str]:
+def callback_query(answer: httpx2.Response) -> dict[str, str]:
     assert answer.has_redirect_location, f"{answer.status_code}: {answer.text}"
-    address = httpx.URL(answer.headers["location"])
+    address = httpx2.URL(answer.headers["location"])
     assert str(address).startswith(f"{APP}/callback")
     return dict(address.params)
 
@@ -209,7 +209,7 @@ def part(token: str, number: int) -> dict[str, Any]:
     return found
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str, str]:
+def refusal(answer: httpx2.Response) -> tuple[int, str, str]:
     body = answer.json()
     return answer.status_code, body["error"], body["error_description"]
 

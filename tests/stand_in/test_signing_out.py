@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
-import httpx
+import httpx2
 import jwt
 import pytest
 from processes import free_port
 from stand_in_client import APP, HOME, Browser, query, refused, start
 
 
-def end(browser: Browser, **parameters: str) -> httpx.Response:
+def end(browser: Browser, **parameters: str) -> httpx2.Response:
     return browser.http.get("/oidc/session/end", params=parameters)
 
 

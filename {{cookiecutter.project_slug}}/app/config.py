@@ -1,5 +1,6 @@
-"""What the app is told from outside: environment variables and `.env`."""
+"""Every setting of the app, from the environment or from `.env`. Change the defaults here."""
 
+import posixpath
 import re
 {% if cookiecutter.api_resource %}
 from collections.abc import Mapping, Sequence
@@ -7,72 +8,74 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Mapping
 {% endif %}
 from dataclasses import dataclass, field
+from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-from environs import Env, EnvValidationError, ValidationError
+from environs import Env, EnvValidationError, ValidationError, validate
 from redis import ConnectionPool
 
+CONNECTORS = {"azuread": "social:azuread"}
+"""What `/sign-in?connector=NAME` opens at once: a value of Logto's `direct_sign_in` per name."""
+
+SESSION_COOKIE = "{{ cookiecutter.project_slug }}-session"
+LOG_FORMATS = ("text", "json")
 PROJECT_DIR = Path(__file__).resolve().parent.parent
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-URL = r"(?i:https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[!-~]*)?"
-PATH = r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?"
-OTHER_ROUTES = (
-    "",
-    "/profile",
-    "/sign-in",
-    "/sign-up",
-    "/sign-out",
-    "/backchannel-logout",
-    "/healthz",
-    "/readyz",
-)
 
 HINTS = {
     "LOGTO_ENDPOINT": "Logto Console > Applications > your app > Endpoints & Credentials.",
     "LOGTO_APP_ID": "Logto Console > Applications > your app > App ID.",
     "LOGTO_APP_SECRET": "Logto Console > Applications > your app > App secrets. "
-    "The local Logto (python -m dev) takes any text.",
-    "LOGTO_CALLBACK_URL": "Example: http://localhost:3000/callback. The same address must stand "
+    "The local Logto (python -m dev) accepts any text.",
+    "LOGTO_CALLBACK_URL": "Example: http://localhost:3000/callback. The same URL must be listed "
     "under Redirect URIs in the Logto Console.",
     {% if cookiecutter.api_resource %}
     "LOGTO_API_RESOURCE": "Logto Console > API resources > your API > API identifier.",
     "API_ALLOWED_ORIGINS": "Example: https://shop.example,https://admin.example.",
     {% endif %}
-    "SESSION_URL": "Examples: sqlite:///instance/sessions.sqlite3, redis://localhost:6379/0.",
+    "SESSION_URL": "Examples: sqlite:///sessions.sqlite3, redis://localhost:6379/0.",
     "SESSION_LIFETIME_HOURS": "A whole number of hours, 1 or more. Example: 12.",
     "LOG_FORMAT": "text for people, json for machines.",
 }
 
 
 class ConfigError(click.ClickException):
-    """The configuration cannot be used; the message names every variable at fault.
+    """The configuration cannot be used. The message names every variable that is wrong.
 
-    Being a ClickException, it ends `{{ cookiecutter.framework }} run` with that message and no traceback.
+    Because this is a ClickException, `{{ cookiecutter.framework }} run` ends with the message and no traceback.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of one app; {{ cookiecutter.framework | capitalize }} sees each as `app.config[NAME]`."""
+    """The settings of one app. {{ cookiecutter.framework | capitalize }} has each of them as `app.config[NAME]`.
+
+    Settings that {{ cookiecutter.framework | capitalize }} defines itself, such as SESSION_COOKIE_SAMESITE, keep their meaning.
+    """
 
     APP_NAME: str = "{{ cookiecutter.project_name }}"
     LOGTO_ENDPOINT: str
     LOGTO_APP_ID: str
     LOGTO_APP_SECRET: str = field(repr=False)
     LOGTO_CALLBACK_URL: str
+    LOGTO_SCOPES: str = "email roles"
+    LOGTO_RESOURCES: str = ""
     {% if cookiecutter.api_resource %}
     LOGTO_API_RESOURCE: str
     API_ALLOWED_ORIGINS: Sequence[str] = ()
     {% endif %}
-    SESSION_URL: str = field(default="sqlite:///instance/sessions.sqlite3", repr=False)
+    SECRET_KEY: str | None = field(default=None, repr=False)
+    SESSION_URL: str = field(default="sqlite:///sessions.sqlite3", repr=False)
     SESSION_LIFETIME_HOURS: int = 12
+    SESSION_COOKIE_NAME: str = SESSION_COOKIE
+    SESSION_COOKIE_SAMESITE: str = "Lax"
     LOG_FORMAT: str = "text"
 
     @classmethod
     def from_env(cls) -> "Config":
-        """Read the environment, and `.env` for what the environment leaves out.
+        """Read the environment, and `.env` for variables that the environment does not have.
 
         Raises:
             ConfigError: with one line for each variable that is missing or wrong.
@@ -84,17 +87,20 @@ class Config:
             LOGTO_APP_ID=env.str("LOGTO_APP_ID", validate=_filled),
             LOGTO_APP_SECRET=env.str("LOGTO_APP_SECRET", validate=_filled),
             LOGTO_CALLBACK_URL=env.str("LOGTO_CALLBACK_URL", validate=[_filled, _callback_url]),
+            LOGTO_SCOPES=env.str("LOGTO_SCOPES", cls.LOGTO_SCOPES),
+            LOGTO_RESOURCES=env.str("LOGTO_RESOURCES", cls.LOGTO_RESOURCES),
             {% if cookiecutter.api_resource %}
             LOGTO_API_RESOURCE=env.str("LOGTO_API_RESOURCE", validate=[_filled, _absolute_uri]),
             API_ALLOWED_ORIGINS=env.list(
                 "API_ALLOWED_ORIGINS", [], subcast=str, validate=_web_origins
             ),
             {% endif %}
+            SECRET_KEY=env.str("SECRET_KEY", "") or None,
             SESSION_URL=env.str("SESSION_URL", cls.SESSION_URL, validate=_session_url),
             SESSION_LIFETIME_HOURS=env.int(
-                "SESSION_LIFETIME_HOURS", cls.SESSION_LIFETIME_HOURS, validate=_one_or_more
+                "SESSION_LIFETIME_HOURS", cls.SESSION_LIFETIME_HOURS, validate=validate.Range(1)
             ),
-            LOG_FORMAT=env.str("LOG_FORMAT", cls.LOG_FORMAT, validate=_log_format),
+            LOG_FORMAT=env.str("LOG_FORMAT", cls.LOG_FORMAT, validate=validate.OneOf(LOG_FORMATS)),
         )
         try:
             env.seal()
@@ -110,18 +116,41 @@ class Config:
 
     @property
     def POST_SIGN_OUT_URI(self) -> str:
-        """Where Logto sends people after sign-out; register it there."""
+        """Where Logto sends users after sign-out. It must be registered in Logto."""
         return f"{self.ORIGIN}/"
 
     @property
     def CALLBACK_PATH(self) -> str:
-        """The path that the callback view listens on."""
+        """The path of the callback view."""
         return urlsplit(self.LOGTO_CALLBACK_URL).path
 
     @property
+    def CONTENT_ORIGINS(self) -> list[str]:
+        """Origins that pages may load pictures from and that forms may lead to."""
+        return [self.LOGTO_ENDPOINT.rstrip("/")]
+
+    @property
     def HTTPS(self) -> bool:
-        """Whether people reach the app over https, so that cookies can be Secure."""
+        """Whether users reach the app over https."""
         return urlsplit(self.LOGTO_CALLBACK_URL).scheme == "https"
+
+    @property
+    def SESSION_COOKIE_SECURE(self) -> bool:
+        """Whether browsers send the cookies over https only."""
+        return self.HTTPS
+
+    @property
+    def PERMANENT_SESSION_LIFETIME(self) -> timedelta:
+        """How long a session lives after sign-in."""
+        return timedelta(hours=self.SESSION_LIFETIME_HOURS)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine. Names under .localhost are (RFC 6761, 6.3)."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _report(error: EnvValidationError) -> str:
@@ -141,18 +170,17 @@ def _filled(value: str) -> None:
 
 def _web_url(value: str) -> None:
     if "@" in value:
-        # What is before it may be a password.
-        raise ValidationError("must not have an @ in it")
+        # The text before it may be a password.
+        raise ValidationError("must not contain an @")
     try:
         url = urlsplit(value)
-        complete = re.fullmatch(URL, value) and url.port != 0
+        host = url.hostname or ""
+        complete = url.scheme in ("http", "https") and url.port != 0
     except ValueError:
-        complete = None
-    if not complete or url.query or url.fragment:
-        raise ValidationError(f"{value!r} is not a plain http(s) address")
-    host = str(url.hostname)
-    # Names under .localhost are of this machine too (RFC 6761, 6.3).
-    if url.scheme == "http" and host not in LOOPBACK and not host.endswith(".localhost"):
+        host, complete = "", False
+    if not complete or not re.fullmatch(r"[a-z0-9.:_-]+", host) or re.search("[^!-~]|[?#]", value):
+        raise ValidationError(f"{value!r} is not a plain http(s) URL")
+    if url.scheme == "http" and not is_loopback(host):
         raise ValidationError(f"{value!r} must begin with https://, as it is not on this machine")
 
 
@@ -174,7 +202,7 @@ def _web_origins(values: list[str]) -> None:
 def _absolute_uri(value: str) -> None:
     if not value.strip():
         return
-    # RFC 8707, 2: without a fragment.
+    # Without a fragment (RFC 8707, 2).
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[]!$%&'()*+,./0-9:;=?@A-Z[_a-z~-]+", value):
         raise ValidationError(f"{value!r} is not an absolute URI")
 
@@ -185,14 +213,14 @@ def _callback_url(value: str) -> None:
         return
     _web_url(value)
     path = urlsplit(value).path
-    if not re.fullmatch(PATH, path):
+    # Browsers resolve the segments `.` and `..` before they send a path.
+    direct = posixpath.normpath(path) == path.rstrip("/")
+    if not direct or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", path):
         raise ValidationError(f"{value!r} needs a path of letters, digits and . _ ~ -")
-    if path.rstrip("/") in OTHER_ROUTES or path.startswith(("/api/", "/static/")):
-        raise ValidationError(f"{value!r} needs a path that no other page of the app uses")
 
 
 def _session_url(value: str) -> None:
-    # Not quoted, as it may hold a password.
+    # No message shows the value, because it can hold a password.
     if value.startswith("sqlite:///"):
         if not value.removeprefix("sqlite:///").strip():
             raise ValidationError("must name a file after sqlite:///")
@@ -201,17 +229,7 @@ def _session_url(value: str) -> None:
             ConnectionPool.from_url(value)
         except ValueError:
             raise ValidationError(
-                "is not an address of a Redis; in a password, write : / ? # @ as % and their code"
+                "is not the URL of a Redis; in a password, write : / ? # @ as % and their code"
             ) from None
     else:
         raise ValidationError("must begin with sqlite:///, redis:// or rediss://")
-
-
-def _log_format(value: str) -> None:
-    if value not in ("text", "json"):
-        raise ValidationError(f"{value!r} is neither text nor json")
-
-
-def _one_or_more(value: int) -> None:
-    if value < 1:
-        raise ValidationError(f"{value} is less than 1")

@@ -1,4 +1,4 @@
-"""The app's own pages: yours start here."""
+"""The pages of the app. Add yours here."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +7,7 @@ from {{ cookiecutter.framework }} import Blueprint, render_template
 
 from .auth import LogtoUnavailable, current_user, logto, sign_in_required
 
-pages = Blueprint("pages", __name__)
+bp = Blueprint("pages", __name__)
 
 CLAIMS = {
     "sub": "User ID",
@@ -23,16 +23,16 @@ CLAIMS = {
 TIMES = ("created_at", "updated_at")
 
 
-@pages.get("/")
+@bp.get("/")
 {{ cookiecutter.__async }}def home() -> str:
-    """Everybody sees this page: with ways to sign in, or with the user's name."""
+    """Show how to sign in, or the user's name."""
     return {{ cookiecutter.__await }}render_template("home.html")
 
 
-@pages.get("/profile")
+@bp.get("/profile")
 @sign_in_required
 async def profile() -> str:
-    """The user sees what Logto knows about them, fresh if Logto can be reached."""
+    """Show what Logto knows about the user: as of now, or as of the sign-in if Logto is down."""
     claims, fresh = current_user.claims, True
     try:
         claims = claims | await logto.user_info()
@@ -48,7 +48,7 @@ async def profile() -> str:
 
 
 def readable(name: str, value: Any) -> str:
-    """A claim as people read it; Logto counts its times in milliseconds."""
+    """Return a claim as users read it. Times of Logto are in milliseconds."""
     if name in TIMES:
         return datetime.fromtimestamp(value / 1000, UTC).strftime("%d %B %Y")
     if isinstance(value, bool):

@@ -1,15 +1,33 @@
-"""What the local Logto remembers: people, applications, and who allowed what to whom.
+"""What the local Logto knows: users, applications, sign-ins and tokens.
 
-A restart forgets everything but the people below, whose ids are fixed.
+A restart forgets everything except the users below, whose IDs are fixed.
 """
 
+import logging
 import re
 import secrets
 import string
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from typing import Any
+
+import httpx2
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+FACTORY = "azuread-universal"
+SIMULATED_AZURE = {
+    "clientId": "simulated",
+    "clientSecret": "simulated",
+    "tenantId": "common",
+    "cloudInstance": "https://login.microsoftonline.com/",
+}
+LOGOUT_TOKEN_LIFETIME = 120
+
+log = logging.getLogger("local_logto")
 
 
 def random_id(length: int = 12) -> str:
@@ -139,3 +157,161 @@ class Credential:
     @property
     def usable(self) -> bool:
         return not self.grant.revoked and time.time() < self.issued_at + self.lifetime
+
+
+class StandIn:
+    """Everything that the local Logto knows. `resources` maps each API resource to its scopes.
+
+    Lifetimes are in seconds. `applications`, `connectors` and `sign_in_experience` may be changed
+    while it runs, also through the Management API, for which `machine_app_id` is the
+    application. For tests, `requests` has the method and path of all requests, and `issued` has
+    every code and token.
+    """
+
+    endpoint: str
+    issuer: str
+
+    def __init__(
+        self,
+        *,
+        app_id: str,
+        redirect_uris: Sequence[str] = (),
+        post_logout_redirect_uris: Sequence[str] = (),
+        backchannel_logout_uri: str | None = None,
+        resources: Mapping[str, Sequence[str]] | None = None,
+        access_token_lifetime: int = 3600,
+        rotate_refresh_tokens: bool = False,
+        machine_app_id: str = "local-m2m",
+    ) -> None:
+        self.application = Application(
+            app_id,
+            app_id,
+            list(redirect_uris),
+            list(post_logout_redirect_uris),
+            backchannel_logout_uri,
+            backchannel_logout_session_required=backchannel_logout_uri is not None,
+        )
+        self.machine = Application(machine_app_id, "Provisioning", type="MachineToMachine")
+        self.applications = {machine_app_id: self.machine, app_id: self.application}
+        self.users = example_users()
+        self.resources = dict(resources or ())
+        self.own_resource: str | None = None
+        self.connectors: list[dict[str, Any]] = [
+            {"id": "azuread", "connectorId": FACTORY, "config": dict(SIMULATED_AZURE)}
+        ]
+        self.sign_in_experience: dict[str, Any] = {
+            "signInMode": "SignInAndRegister",
+            "signIn": {"methods": [{"identifier": "username", "password": True}]},
+            "signUp": {"identifiers": ["username"], "password": True, "verify": False},
+            "socialSignInConnectorTargets": ["azuread"],
+        }
+        self.grant_types: dict[str, Callable[[Application], dict[str, Any]]] = {}
+        self.access_token_lifetime = access_token_lifetime
+        self.rotate_refresh_tokens = rotate_refresh_tokens
+        self.sessions: dict[str, Session] = {}
+        self.interactions: dict[str, Interaction] = {}
+        self.grants: list[Grant] = []
+        self.codes: dict[str, Credential] = {}
+        self.refresh_tokens: dict[str, Credential] = {}
+        self.access_tokens: dict[str, Credential] = {}
+        self.issued: list[str] = []
+        self.requests: list[tuple[str, str]] = []
+        self.lock = threading.RLock()
+        self.key = ECKey.generate_key("P-384", {"use": "sig", "alg": "ES384"}, auto_kid=True)
+
+    @property
+    def offers_microsoft(self) -> bool:
+        """Whether the sign-in page has the button: a connector, and its target enabled."""
+        enabled = "azuread" in self.sign_in_experience["socialSignInConnectorTargets"]
+        return enabled and bool(self.connectors)
+
+    def clear(self) -> None:
+        """Forget all that an administrator enters, as in a Logto that is just installed."""
+        self.application.redirect_uris = []
+        self.application.post_logout_redirect_uris = []
+        self.application.backchannel_logout_uri = None
+        self.application.backchannel_logout_session_required = False
+        self.connectors.clear()
+        self.resources.clear()
+        self.sign_in_experience["socialSignInConnectorTargets"] = []
+
+    @property
+    def scopes(self) -> list[str]:
+        """The scopes of all API resources; an organization can grant each of them too."""
+        return [scope for scopes in self.resources.values() for scope in scopes]
+
+    def suspend(self, username: str) -> None:
+        """Suspend a user as the Management API does.
+
+        Sessions end and all tokens are revoked, so the next refresh is refused. The app
+        gets no message.
+        """
+        with self.lock:
+            user = self.users[username]
+            user.suspended = True
+            for key, session in list(self.sessions.items()):
+                if session.user is user:
+                    del self.sessions[key]
+            for grant in self.grants:
+                if grant.user is user:
+                    grant.revoked = True
+
+    def end_session(self, key: str) -> None:
+        """Sign a browser out and tell its applications (Back-Channel Logout 1.0).
+
+        Takes the value of its `_session` cookie. As in Logto, refresh tokens with
+        `offline_access` outlive the session.
+        """
+        with self.lock:
+            session = self.sessions.pop(key)
+            visited: dict[str, Application] = {}
+            for grant in self.grants:
+                if grant.session is session:
+                    visited[grant.interaction.application.id] = grant.interaction.application
+                    if "offline_access" not in grant.interaction.scopes:
+                        grant.revoked = True
+        for application in visited.values():
+            if application.backchannel_logout_uri:
+                threading.Thread(
+                    target=self._send_logout_token,
+                    args=(application, application.backchannel_logout_uri, session),
+                    daemon=True,
+                ).start()
+
+    def _send_logout_token(self, application: Application, uri: str, session: Session) -> None:
+        # The real Logto drops calls to loopback addresses and reports nothing.
+        claims: dict[str, Any] = {
+            "sub": session.user.id,
+            "aud": application.id,
+            "jti": random_id(21),
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        }
+        if application.backchannel_logout_session_required:
+            claims["sid"] = session.sid
+        token = self.sign(claims, LOGOUT_TOKEN_LIFETIME, "logout+jwt")
+        try:
+            form = {"logout_token": token}
+            response = httpx2.post(uri, data=form, timeout=5, trust_env=False)
+            log.info("Back-channel logout: the app responded with %s", response.status_code)
+        except httpx2.HTTPError as error:
+            log.warning("Back-channel logout: %s cannot be reached (%s)", uri, error)
+
+    def sign(self, claims: dict[str, Any], lifetime: int, typ: str | None) -> str:
+        """Return the claims with `iss`, `iat` and `exp` as a JWT of `lifetime` seconds."""
+        now = int(time.time())
+        header = {"alg": "ES384", "kid": self.key.kid}
+        if typ:
+            header["typ"] = typ
+        claims = {**claims, "iss": self.issuer, "iat": now, "exp": now + lifetime}
+        token = jwt.encode(header, claims, self.key, algorithms=["ES384"], default_type=None)
+        self.issued.append(token)
+        return token
+
+    def issue(
+        self, store: dict[str, Credential], grant: Grant, scopes: list[str], lifetime: float
+    ) -> str:
+        """Return a new opaque credential (43 characters) and remember it in `store`."""
+        value = secrets.token_urlsafe(32)
+        store[value] = Credential(grant, scopes, lifetime)
+        self.issued.append(value)
+        return value

@@ -13,49 +13,25 @@ person signs in (`/oidc/auth` and after), the tokens, and the command.
 import argparse
 import ast
 import errno
-import logging
 import os
-import secrets
 import socket
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import httpx
 from dotenv import dotenv_values
 from flask import Flask
-from joserfc import jwt
-from joserfc.jwk import ECKey
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from .accounts import (
-    Application,
-    Credential,
-    Grant,
-    Interaction,
-    Session,
-    example_users,
-    random_id,
-)
-from .management_api import FACTORY, client_credentials, management
-from .oidc import GRANT_TYPES, provider
+from . import management_api, oidc
+from .accounts import StandIn
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
-SIMULATED_AZURE = {
-    "clientId": "simulated",
-    "clientSecret": "simulated",
-    "tenantId": "common",
-    "cloudInstance": "https://login.microsoftonline.com/",
-}
 API = Path(__file__).resolve().parent.parent / "app" / "api.py"
 EXAMPLE_SCOPES = ("read:books", "write:books")
-LOGOUT_TOKEN_LIFETIME = 120
-
-log = logging.getLogger("local_logto")
 
 
 def api_scopes() -> list[str]:
@@ -128,80 +104,34 @@ class QuietHandler(WSGIRequestHandler):
         pass
 
 
-class LocalLogto:
+class LocalLogto(StandIn):
     """A Logto on `http://localhost:<port>` with one registered application.
 
-    Bound once constructed, serving after `start()` or inside `with`. `resources` maps
-    the indicator of each API resource to its scopes. Lifetimes are seconds. Raises
-    OSError if the port is taken and ValueError for a host that is not this machine.
-
-    `applications`, `connectors` and `sign_in_experience` may be changed while it runs, by
-    the Management API too, with `machine_app_id` as the application for that. For tests,
-    `requests` has the method and path of all requests and `issued` every code and
-    token ever given out.
+    It is bound once constructed, and serves after `start()` or inside `with`.
     """
 
-    def __init__(
-        self,
-        *,
-        app_id: str,
-        redirect_uris: Sequence[str] = (),
-        post_logout_redirect_uris: Sequence[str] = (),
-        backchannel_logout_uri: str | None = None,
-        port: int = 0,
-        resources: Mapping[str, Sequence[str]] | None = None,
-        access_token_lifetime: int = 3600,
-        rotate_refresh_tokens: bool = False,
-        host: str = "localhost",
-        machine_app_id: str = "local-m2m",
-    ) -> None:
+    def __init__(self, *, port: int = 0, host: str = "localhost", **known: Any) -> None:
+        """Take what StandIn takes as well.
+
+        Raises OSError if the port is taken, and ValueError if the host is not this machine.
+        """
         if host not in (*LOOPBACK_NAMES, "::1"):
             raise ValueError(
                 f"The local Logto lets anybody sign in as anybody, so it listens on "
                 f"localhost only, not on {host}."
             )
-        self.application = Application(
-            app_id,
-            app_id,
-            list(redirect_uris),
-            list(post_logout_redirect_uris),
-            backchannel_logout_uri,
-            backchannel_logout_session_required=backchannel_logout_uri is not None,
-        )
-        self.machine = Application(machine_app_id, "Provisioning", type="MachineToMachine")
-        self.applications = {machine_app_id: self.machine, app_id: self.application}
-        self.users = example_users()
-        self.resources = dict(resources or ())
-        self.own_resource: str | None = None
-        self.connectors: list[dict[str, Any]] = [
-            {"id": "azuread", "connectorId": FACTORY, "config": dict(SIMULATED_AZURE)}
-        ]
-        self.sign_in_experience: dict[str, Any] = {
-            "signInMode": "SignInAndRegister",
-            "signIn": {"methods": [{"identifier": "username", "password": True}]},
-            "signUp": {"identifiers": ["username"], "password": True, "verify": False},
-            "socialSignInConnectorTargets": ["azuread"],
+        super().__init__(**known)
+        self.grant_types = {
+            **oidc.GRANT_TYPES,
+            "client_credentials": management_api.client_credentials,
         }
-        self.grant_types = {**GRANT_TYPES, "client_credentials": client_credentials}
-        self.access_token_lifetime = access_token_lifetime
-        self.rotate_refresh_tokens = rotate_refresh_tokens
-        self.sessions: dict[str, Session] = {}
-        self.interactions: dict[str, Interaction] = {}
-        self.grants: list[Grant] = []
-        self.codes: dict[str, Credential] = {}
-        self.refresh_tokens: dict[str, Credential] = {}
-        self.access_tokens: dict[str, Credential] = {}
-        self.issued: list[str] = []
-        self.requests: list[tuple[str, str]] = []
-        self.lock = threading.RLock()
-        self.key = ECKey.generate_key("P-384", {"use": "sig", "alg": "ES384"}, auto_kid=True)
 
         self.app = Flask("local_logto", root_path=str(Path(__file__).parent))
         # A page on the web must not reach it under a name that points to 127.0.0.1.
         self.app.config["TRUSTED_HOSTS"] = list(LOOPBACK_NAMES)
-        self.app.extensions["local_logto"] = self
-        self.app.register_blueprint(provider)
-        self.app.register_blueprint(management)
+        self.app.extensions["stand_in"] = self
+        self.app.register_blueprint(oidc.bp)
+        self.app.register_blueprint(management_api.bp)
 
         listeners = listen(port)
         self.port: int = listeners[0].getsockname()[1]
@@ -247,27 +177,6 @@ class LocalLogto:
         if self.own_resource in self.resources and (scopes := api_scopes()):
             self.resources[self.own_resource] = scopes
 
-    @property
-    def offers_microsoft(self) -> bool:
-        """Whether the sign-in page has the button: a connector, and its target enabled."""
-        enabled = "azuread" in self.sign_in_experience["socialSignInConnectorTargets"]
-        return enabled and bool(self.connectors)
-
-    def clear(self) -> None:
-        """Forget all that an administrator enters, as in a Logto that is just installed."""
-        self.application.redirect_uris = []
-        self.application.post_logout_redirect_uris = []
-        self.application.backchannel_logout_uri = None
-        self.application.backchannel_logout_session_required = False
-        self.connectors.clear()
-        self.resources.clear()
-        self.sign_in_experience["socialSignInConnectorTargets"] = []
-
-    @property
-    def scopes(self) -> list[str]:
-        """The scopes of all API resources; an organization can grant each of them too."""
-        return [scope for scopes in self.resources.values() for scope in scopes]
-
     def start(self) -> None:
         """Serve in daemon threads."""
         for server in self._servers:
@@ -299,82 +208,6 @@ class LocalLogto:
                     self._threads[0].join(0.5)
             except KeyboardInterrupt:
                 pass
-
-    def suspend(self, username: str) -> None:
-        """Suspend a user as the Management API does.
-
-        Sessions end and all tokens are revoked, so the next refresh is refused. The app
-        gets no message.
-        """
-        with self.lock:
-            user = self.users[username]
-            user.suspended = True
-            for key, session in list(self.sessions.items()):
-                if session.user is user:
-                    del self.sessions[key]
-            for grant in self.grants:
-                if grant.user is user:
-                    grant.revoked = True
-
-    def end_session(self, key: str) -> None:
-        """Sign a browser out and tell its applications (Back-Channel Logout 1.0).
-
-        Takes the value of its `_session` cookie. As in Logto, refresh tokens with
-        `offline_access` outlive the session.
-        """
-        with self.lock:
-            session = self.sessions.pop(key)
-            visited: dict[str, Application] = {}
-            for grant in self.grants:
-                if grant.session is session:
-                    visited[grant.interaction.application.id] = grant.interaction.application
-                    if "offline_access" not in grant.interaction.scopes:
-                        grant.revoked = True
-        for application in visited.values():
-            if application.backchannel_logout_uri:
-                threading.Thread(
-                    target=self._send_logout_token,
-                    args=(application, application.backchannel_logout_uri, session),
-                    daemon=True,
-                ).start()
-
-    def _send_logout_token(self, application: Application, uri: str, session: Session) -> None:
-        # The real Logto drops calls to loopback addresses without a word. This one is
-        # there to try the app's answer out, so it makes them.
-        claims: dict[str, Any] = {
-            "sub": session.user.id,
-            "aud": application.id,
-            "jti": random_id(21),
-            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
-        }
-        if application.backchannel_logout_session_required:
-            claims["sid"] = session.sid
-        token = self.sign(claims, LOGOUT_TOKEN_LIFETIME, "logout+jwt")
-        try:
-            answer = httpx.post(uri, data={"logout_token": token}, timeout=5)
-            log.info("Back-channel logout: the app answered %s", answer.status_code)
-        except httpx.HTTPError as error:
-            log.warning("Back-channel logout: %s cannot be reached (%s)", uri, error)
-
-    def sign(self, claims: dict[str, Any], lifetime: int, typ: str | None) -> str:
-        """Return the claims with `iss`, `iat` and `exp` as a JWT of `lifetime` seconds."""
-        now = int(time.time())
-        header = {"alg": "ES384", "kid": self.key.kid}
-        if typ:
-            header["typ"] = typ
-        claims = {**claims, "iss": self.issuer, "iat": now, "exp": now + lifetime}
-        token = jwt.encode(header, claims, self.key, algorithms=["ES384"], default_type=None)
-        self.issued.append(token)
-        return token
-
-    def issue(
-        self, store: dict[str, Credential], grant: Grant, scopes: list[str], lifetime: float
-    ) -> str:
-        """Return a new opaque credential (43 characters) and remember it in `store`."""
-        value = secrets.token_urlsafe(32)
-        store[value] = Credential(grant, scopes, lifetime)
-        self.issued.append(value)
-        return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

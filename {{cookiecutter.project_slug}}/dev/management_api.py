@@ -12,17 +12,16 @@ from flask import Blueprint, Response, jsonify, request
 from joserfc import jwt
 from joserfc.errors import JoseError
 
-from .accounts import Application, random_id
-from .oidc import OidcError, invalid_target, logto, required
+from .accounts import FACTORY, Application, random_id
+from .oidc import OidcError, invalid_target, required, stand_in
 
 # Of every self-hosted Logto, whatever its address.
 RESOURCE = "https://default.logto.app/api"
 TOKEN_LIFETIME = 3600
-FACTORY = "azuread-universal"
 REQUIRED = ("clientId", "clientSecret", "cloudInstance", "tenantId")
 PROMPTS = ("none", "login", "consent", "select_account")
 
-management = Blueprint("management", __name__, url_prefix="/api")
+bp = Blueprint("management", __name__, url_prefix="/api")
 
 
 class ApiError(Exception):
@@ -34,7 +33,7 @@ class ApiError(Exception):
         self.body = {"code": code, "message": message} | ({"data": data} if data else {})
 
 
-@management.errorhandler(ApiError)
+@bp.errorhandler(ApiError)
 def answer_with_error(error: ApiError) -> tuple[Response, int]:
     return jsonify(error.body), error.status
 
@@ -46,33 +45,33 @@ def client_credentials(application: Application) -> dict[str, Any]:
             "unauthorized_client", "requested grant type is not allowed for this client"
         )
     resource = required("resource")
-    known = {RESOURCE: ["all"], **logto.resources}.get(resource)
+    known = {RESOURCE: ["all"], **stand_in.resources}.get(resource)
     if known is None:
         raise invalid_target()
     scope = " ".join(name for name in request.form.get("scope", "").split() if name in known)
     claims = {"jti": random_id(21), "sub": application.id, "client_id": application.id}
     claims |= {"aud": resource, "scope": scope}
     return {
-        "access_token": logto.sign(claims, TOKEN_LIFETIME, "at+jwt"),
+        "access_token": stand_in.sign(claims, TOKEN_LIFETIME, "at+jwt"),
         "expires_in": TOKEN_LIFETIME,
         "scope": scope,
         "token_type": "Bearer",
     }
 
 
-@management.before_request
+@bp.before_request
 def check_token() -> None:
     """Let in who has a token for this API with the scope `all`."""
     bearer = request.authorization
     if bearer is None:
         raise ApiError(401, "auth.authorization_header_missing", "Authorization header is missing.")
     rules = jwt.JWTClaimsRegistry(
-        iss={"essential": True, "value": logto.issuer},
+        iss={"essential": True, "value": stand_in.issuer},
         aud={"essential": True, "value": RESOURCE},
         exp={"essential": True},
     )
     try:
-        claims = jwt.decode(bearer.token or "", logto.key, algorithms=["ES384"]).claims
+        claims = jwt.decode(bearer.token or "", stand_in.key, algorithms=["ES384"]).claims
         rules.validate(claims)
     except (JoseError, ValueError):
         raise ApiError(401, "auth.unauthorized", "Unauthorized.") from None
@@ -95,9 +94,9 @@ def not_found() -> ApiError:
 # Applications
 
 
-@management.route("/applications/<app_id>", methods=["GET", "PATCH"])
+@bp.route("/applications/<app_id>", methods=["GET", "PATCH"])
 def one_application(app_id: str) -> dict[str, Any]:
-    application = logto.applications.get(app_id)
+    application = stand_in.applications.get(app_id)
     if application is None:
         raise not_found()
     if request.method == "PATCH":
@@ -139,12 +138,12 @@ def shown(connector: Mapping[str, Any]) -> dict[str, Any]:
     return {**about, "name": {"en": "Microsoft"}, **connector}
 
 
-@management.get("/connectors")
+@bp.get("/connectors")
 def all_connectors() -> list[dict[str, Any]]:
-    return [shown(connector) for connector in logto.connectors]
+    return [shown(connector) for connector in stand_in.connectors]
 
 
-@management.post("/connectors")
+@bp.post("/connectors")
 def create_connector() -> dict[str, Any]:
     """Answers 200, not 201."""
     sent = body()
@@ -152,19 +151,19 @@ def create_connector() -> dict[str, Any]:
         raise ApiError(
             422, "connector.not_found_with_connector_id", "There is no connector of this kind."
         )
-    if logto.connectors:
+    if stand_in.connectors:
         raise ApiError(
             422, "connector.multiple_instances_not_supported", "There can be one instance only."
         )
     config = valid(sent["config"]) if "config" in sent else {}
     connector = {"id": sent.get("id") or random_id(), "connectorId": FACTORY, "config": config}
-    logto.connectors.append(connector)
+    stand_in.connectors.append(connector)
     return shown(connector)
 
 
-@management.patch("/connectors/<connector_id>")
+@bp.patch("/connectors/<connector_id>")
 def change_connector(connector_id: str) -> dict[str, Any]:
-    for connector in logto.connectors:
+    for connector in stand_in.connectors:
         if connector["id"] == connector_id:
             connector["config"] = valid(body().get("config", connector["config"]))
             return shown(connector)
@@ -190,17 +189,17 @@ def valid(config: Mapping[str, Any]) -> dict[str, Any]:
 # The sign-in experience
 
 
-@management.route("/sign-in-exp", methods=["GET", "PATCH"])
+@bp.route("/sign-in-exp", methods=["GET", "PATCH"])
 def sign_in_experience() -> dict[str, Any]:
     if request.method == "PATCH":
-        known = logto.sign_in_experience
+        known = stand_in.sign_in_experience
         sent = {name: value for name, value in body().items() if name in known}
         targets = sent.get("socialSignInConnectorTargets", known["socialSignInConnectorTargets"])
         # Dropped without a word if there is no connector for it.
-        there = [shown(connector)["target"] for connector in logto.connectors]
+        there = [shown(connector)["target"] for connector in stand_in.connectors]
         kept = [target for target in targets if target in there]
         known.update(sent, socialSignInConnectorTargets=kept)
-    return {"id": "default", **logto.sign_in_experience}
+    return {"id": "default", **stand_in.sign_in_experience}
 
 
 # API resources
@@ -210,7 +209,7 @@ def resource_id(indicator: str) -> str:
     return hashlib.sha256(indicator.encode()).hexdigest()[:21]
 
 
-@management.get("/resources")
+@bp.get("/resources")
 def all_resources() -> list[dict[str, Any]]:
     return [
         {
@@ -219,27 +218,27 @@ def all_resources() -> list[dict[str, Any]]:
             "indicator": indicator,
             "scopes": [{"id": name, "name": name} for name in scopes],
         }
-        for indicator, scopes in logto.resources.items()
+        for indicator, scopes in stand_in.resources.items()
     ]
 
 
-@management.post("/resources")
+@bp.post("/resources")
 def create_resource() -> tuple[dict[str, Any], int]:
     indicator = str(body().get("indicator"))
-    if indicator in logto.resources:
+    if indicator in stand_in.resources:
         raise ApiError(422, "resource.resource_identifier_in_use", "The identifier is in use.")
-    logto.resources[indicator] = []
+    stand_in.resources[indicator] = []
     answer = {"id": resource_id(indicator), "indicator": indicator, "name": body().get("name")}
     return {**answer, "scopes": []}, 201
 
 
-@management.post("/resources/<id_>/scopes")
+@bp.post("/resources/<id_>/scopes")
 def create_scope(id_: str) -> tuple[dict[str, Any], int]:
     name = str(body().get("name"))
-    for indicator, scopes in logto.resources.items():
+    for indicator, scopes in stand_in.resources.items():
         if resource_id(indicator) == id_:
             if name in scopes:
                 raise ApiError(422, "scope.name_exists", "The scope name is in use.")
-            logto.resources[indicator] = [*scopes, name]
+            stand_in.resources[indicator] = [*scopes, name]
             return {"id": name, "name": name, "resourceId": id_}, 201
     raise not_found()

@@ -10,7 +10,7 @@ import secrets
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import quote, unquote_plus, urlencode
 
 from flask import Blueprint, Response, current_app, jsonify, redirect, request
@@ -19,10 +19,16 @@ from flask import url_for as path_for
 from werkzeug.exceptions import SecurityError
 from werkzeug.local import LocalProxy
 
-from .accounts import Application, Grant, Interaction, Session, User, new_user, random_id
-
-if TYPE_CHECKING:
-    from .local_logto import LocalLogto
+from .accounts import (
+    Application,
+    Grant,
+    Interaction,
+    Session,
+    StandIn,
+    User,
+    new_user,
+    random_id,
+)
 
 ORGANIZATIONS_SCOPE = "urn:logto:scope:organizations"
 ORGANIZATIONS_RESOURCE = "urn:logto:resource:organizations"
@@ -34,8 +40,8 @@ REFRESH_TOKEN_LIFETIME = 14 * 86400
 ROTATE_AFTER = 0.7 * REFRESH_TOKEN_LIFETIME
 ROTATION_GRACE = 3
 
-provider = Blueprint("provider", __name__)
-logto = cast("LocalLogto", LocalProxy(lambda: current_app.extensions["local_logto"]))
+bp = Blueprint("provider", __name__)
+stand_in = cast(StandIn, LocalProxy(lambda: current_app.extensions["stand_in"]))
 
 
 class OidcError(Exception):
@@ -63,21 +69,21 @@ def invalid_target() -> OidcError:
     return OidcError("invalid_target", "resource indicator is missing, or unknown")
 
 
-@provider.before_app_request
+@bp.before_app_request
 def remember_request() -> None:
-    logto.requests.append((request.method, request.path))
+    stand_in.requests.append((request.method, request.path))
 
 
-@provider.app_errorhandler(OidcError)
+@bp.app_errorhandler(OidcError)
 def answer_with_error(error: OidcError) -> tuple[Response, int, dict[str, str]]:
     headers = {"Cache-Control": "no-store"}
     if error.status == 401:
         scheme = "Bearer" if request.path == "/oidc/me" else "Basic"
-        headers["WWW-Authenticate"] = f'{scheme} realm="{logto.issuer}"'
+        headers["WWW-Authenticate"] = f'{scheme} realm="{stand_in.issuer}"'
     return jsonify(error.body()), error.status, headers
 
 
-@provider.app_errorhandler(SecurityError)
+@bp.app_errorhandler(SecurityError)
 def refuse_host(_: SecurityError) -> tuple[str, int]:
     return "The local Logto answers to the name localhost only.", 400
 
@@ -85,10 +91,10 @@ def refuse_host(_: SecurityError) -> tuple[str, int]:
 # What the provider says about itself
 
 
-@provider.get("/oidc/.well-known/openid-configuration")
+@bp.get("/oidc/.well-known/openid-configuration")
 def discovery() -> dict[str, Any]:
     """OpenID Connect Discovery 1.0 section 3."""
-    issuer = logto.issuer
+    issuer = stand_in.issuer
     return {
         "issuer": issuer,
         "authorization_endpoint": f"{issuer}/auth",
@@ -96,13 +102,14 @@ def discovery() -> dict[str, Any]:
         "userinfo_endpoint": f"{issuer}/me",
         "jwks_uri": f"{issuer}/jwks",
         "end_session_endpoint": f"{issuer}/session/end",
+        "revocation_endpoint": f"{issuer}/token/revocation",
         "authorization_response_iss_parameter_supported": True,
         "backchannel_logout_supported": True,
         "backchannel_logout_session_supported": True,
         "claims_parameter_supported": False,
         "claims_supported": ["sub", "sid", *sum(CLAIMS.values(), ())],
         "code_challenge_methods_supported": ["S256"],
-        "grant_types_supported": list(logto.grant_types),
+        "grant_types_supported": list(stand_in.grant_types),
         "id_token_signing_alg_values_supported": ["ES384"],
         "request_uri_parameter_supported": False,
         "response_modes_supported": ["query"],
@@ -113,27 +120,27 @@ def discovery() -> dict[str, Any]:
     }
 
 
-@provider.get("/oidc/jwks")
+@bp.get("/oidc/jwks")
 def jwks() -> dict[str, Any]:
-    return {"keys": [logto.key.as_dict(private=False)]}
+    return {"keys": [stand_in.key.as_dict(private=False)]}
 
 
-@provider.get("/api/.well-known/sign-in-exp")
+@bp.get("/api/.well-known/sign-in-exp")
 def sign_in_experience() -> dict[str, Any]:
     """What Logto's sign-in page offers; public, as in Logto."""
     connectors = [
         {"id": connector["id"], "target": "azuread", "name": {"en": "Microsoft"}}
-        for connector in logto.connectors
-        if logto.offers_microsoft
+        for connector in stand_in.connectors
+        if stand_in.offers_microsoft
     ]
-    return {**logto.sign_in_experience, "socialConnectors": connectors}
+    return {**stand_in.sign_in_experience, "socialConnectors": connectors}
 
 
 # Signing in: the app sends the browser to /oidc/auth, a page asks who it is, and the
 # browser goes back to the app's callback with a code.
 
 
-@provider.get("/oidc/auth")
+@bp.get("/oidc/auth")
 def authorize() -> Any:
     """The authorization endpoint (RFC 6749 section 4.1.1)."""
     interaction = requested_interaction()
@@ -141,7 +148,7 @@ def authorize() -> Any:
     if "consent" not in prompts:
         # OpenID Connect Core section 11.
         interaction.scopes = [item for item in interaction.scopes if item != "offline_access"]
-    session = logto.sessions.get(request.cookies.get("_session", ""))
+    session = stand_in.sessions.get(request.cookies.get("_session", ""))
     try:
         check_authorization_request(interaction, prompts)
         if session and "login" not in prompts:
@@ -150,7 +157,7 @@ def authorize() -> Any:
             raise OidcError("login_required", "End-User authentication is required")
     except OidcError as error:
         return back_to_app(interaction, error=error.error, error_description=error.description)
-    logto.interactions[interaction.id] = interaction
+    stand_in.interactions[interaction.id] = interaction
     answer = redirect(first_page(interaction), 303)
     answer.set_cookie("_interaction", interaction.id, httponly=True, samesite="Lax")
     return answer
@@ -183,7 +190,7 @@ def requested_interaction() -> Interaction:
 
 
 def known_application(client_id: str) -> Application:
-    application = logto.applications.get(client_id)
+    application = stand_in.applications.get(client_id)
     if application is None:
         raise OidcError("invalid_client", "client is invalid")
     return application
@@ -199,36 +206,36 @@ def check_authorization_request(interaction: Interaction, prompts: Sequence[str]
     well_formed = re.fullmatch(r"[A-Za-z0-9_-]{43}", interaction.code_challenge)
     if query.get("code_challenge_method") != "S256" or not well_formed:
         raise OidcError("invalid_request", "PKCE with the method S256 is required")
-    if set(interaction.resources) - {*logto.resources, ORGANIZATIONS_RESOURCE}:
+    if set(interaction.resources) - {*stand_in.resources, ORGANIZATIONS_RESOURCE}:
         raise invalid_target()
 
 
 def first_page(interaction: Interaction) -> str:
     """Return the path that the app asked for with Logto's own parameters."""
     page = "sign_in"
-    if request.args.get("direct_sign_in") == "social:azuread" and logto.offers_microsoft:
+    if request.args.get("direct_sign_in") == "social:azuread" and stand_in.offers_microsoft:
         page = "microsoft"
     elif request.args.get("first_screen") == "register":
         page = "register"
     return path_for(f".{page}", app_id=interaction.application.id, interaction=interaction.id)
 
 
-@provider.get("/sign-in", endpoint="sign_in", defaults={"page": "sign_in.html"})
-@provider.get("/register", endpoint="register", defaults={"page": "register.html"})
-@provider.get("/direct/social:azuread", endpoint="microsoft", defaults={"page": "microsoft.html"})
+@bp.get("/sign-in", endpoint="sign_in", defaults={"page": "sign_in.html"})
+@bp.get("/register", endpoint="register", defaults={"page": "register.html"})
+@bp.get("/direct/social:azuread", endpoint="microsoft", defaults={"page": "microsoft.html"})
 def show_page(page: str) -> Any:
     """One of the pages that ask who it is; all of them post to `/sign-in`."""
     key = request.args.get("interaction") or request.cookies.get("_interaction", "")
-    interaction = logto.interactions.get(key)
+    interaction = stand_in.interactions.get(key)
     if interaction is None:
         return sign_in_expired()
     return render(
         page,
         interaction=interaction,
         application=interaction.application,
-        logto=logto,
-        people=[user for user in logto.users.values() if user.username],
-        microsoft=logto.users["microsoft"],
+        stand_in=stand_in,
+        people=[user for user in stand_in.users.values() if user.username],
+        microsoft=stand_in.users["microsoft"],
     )
 
 
@@ -237,12 +244,12 @@ def sign_in_expired() -> tuple[str, int]:
     return render("message.html", title="Sign-in expired", text=text), 400
 
 
-@provider.post("/sign-in")
+@bp.post("/sign-in")
 def sign_in_submitted() -> Any:
     """Take the choice of a person on one of the pages and go back to the app."""
     form = request.form
     # Two tabs share the cookie, so the form says which sign-in it belongs to.
-    interaction = logto.interactions.pop(form.get("interaction", ""), None)
+    interaction = stand_in.interactions.pop(form.get("interaction", ""), None)
     if interaction is None:
         return sign_in_expired()
     if "cancel" in form:
@@ -251,24 +258,24 @@ def sign_in_submitted() -> Any:
         )
     user: User | None
     if form.get("new_user", "").strip():
-        user = new_user(form["new_user"].strip(), form.get("email", "").strip(), logto.users)
-        logto.users[str(user.username)] = user
+        user = new_user(form["new_user"].strip(), form.get("email", "").strip(), stand_in.users)
+        stand_in.users[str(user.username)] = user
     elif "connector" in form:
-        user = logto.users["microsoft"]
+        user = stand_in.users["microsoft"]
     else:
-        user = logto.users.get(form.get("user", ""))
+        user = stand_in.users.get(form.get("user", ""))
     if user is None or user.suspended:
         # The sign-in goes on: the person may take another account.
-        logto.interactions[interaction.id] = interaction
+        stand_in.interactions[interaction.id] = interaction
         text = "This account is suspended." if user else "There is no such account."
         again = path_for(".sign_in", interaction=interaction.id)
         return render("message.html", title="Cannot sign in", text=text, again=again), 422
     key = request.cookies.get("_session", "")
-    session = logto.sessions.get(key)
+    session = stand_in.sessions.get(key)
     if session is None or session.user is not user:
-        logto.sessions.pop(key, None)
+        stand_in.sessions.pop(key, None)
         key, session = secrets.token_urlsafe(32), Session(user)
-        logto.sessions[key] = session
+        stand_in.sessions[key] = session
     answer = back_with_code(interaction, session)
     answer.set_cookie("_session", key, httponly=True, samesite="Lax")
     answer.delete_cookie("_interaction")
@@ -278,8 +285,8 @@ def sign_in_submitted() -> Any:
 def back_with_code(interaction: Interaction, session: Session) -> Any:
     """Go back to the app: the first-party apps of Logto have no consent page."""
     grant = Grant(interaction, session)
-    logto.grants.append(grant)
-    code = logto.issue(logto.codes, grant, interaction.scopes, CODE_LIFETIME)
+    stand_in.grants.append(grant)
+    code = stand_in.issue(stand_in.codes, grant, interaction.scopes, CODE_LIFETIME)
     return back_to_app(interaction, code=code)
 
 
@@ -287,7 +294,7 @@ def back_to_app(interaction: Interaction, **answer: str) -> Any:
     """The authorization response (RFC 6749 section 4.1.2, RFC 9207 for `iss`)."""
     if interaction.state is not None:
         answer["state"] = interaction.state
-    answer["iss"] = logto.issuer
+    answer["iss"] = stand_in.issuer
     separator = "&" if "?" in interaction.redirect_uri else "?"
     return redirect(interaction.redirect_uri + separator + urlencode(answer), 303)
 
@@ -295,7 +302,7 @@ def back_to_app(interaction: Interaction, **answer: str) -> Any:
 # Signing out
 
 
-@provider.get("/oidc/session/end")
+@bp.get("/oidc/session/end")
 def end_session() -> Any:
     """OpenID Connect RP-Initiated Logout 1.0."""
     client_id = request.args.get("client_id")
@@ -305,8 +312,8 @@ def end_session() -> Any:
         if uri and uri not in application.post_logout_redirect_uris:
             raise OidcError("invalid_request", "post_logout_redirect_uri not registered")
     key = request.cookies.get("_session", "")
-    if key in logto.sessions:
-        logto.end_session(key)
+    if key in stand_in.sessions:
+        stand_in.end_session(key)
     if client_id is not None and uri:  # without a client_id, Logto takes no notice of it
         state = request.args.get("state")
         answer: Any = redirect(f"{uri}?state={quote(state)}" if state else uri, 303)
@@ -320,17 +327,27 @@ def end_session() -> Any:
 # Tokens
 
 
-@provider.post("/oidc/token")
+@bp.post("/oidc/token")
 def token() -> Any:
     """The token endpoint (RFC 6749 section 3.2)."""
     application = authenticate_application()
-    grant_type = logto.grant_types.get(request.form.get("grant_type", ""))
+    grant_type = stand_in.grant_types.get(request.form.get("grant_type", ""))
     if grant_type is None:
         raise OidcError("unsupported_grant_type", "unsupported grant_type requested")
-    with logto.lock:
+    with stand_in.lock:
         answer = jsonify(grant_type(application))
     answer.headers["Cache-Control"] = "no-store"
     return answer
+
+
+@bp.post("/oidc/token/revocation")
+def revoke() -> str:
+    """Revoke a refresh token and the tokens that came with it (RFC 7009)."""
+    application = authenticate_application()
+    known = stand_in.refresh_tokens.get(required("token"))
+    if known and known.grant.interaction.application is application:
+        known.grant.revoked = True
+    return ""
 
 
 def authenticate_application() -> Application:
@@ -344,7 +361,7 @@ def authenticate_application() -> Application:
     else:
         app_id = request.form.get("client_id", "")
         secret = request.form.get("client_secret")
-    application = logto.applications.get(app_id)
+    application = stand_in.applications.get(app_id)
     if application is None or not secret or secret == "wrong":
         raise OidcError("invalid_client", "client authentication failed", 401)
     return application
@@ -359,7 +376,7 @@ def required(name: str) -> str:
 
 def exchange_code(application: Application) -> dict[str, Any]:
     """grant_type=authorization_code (RFC 6749 section 4.1.3, RFC 7636 section 4.6)."""
-    code = logto.codes.get(required("code"))
+    code = stand_in.codes.get(required("code"))
     redirect_uri = required("redirect_uri")
     if code is None or not code.usable:
         raise invalid_grant()
@@ -377,8 +394,8 @@ def exchange_code(application: Application) -> dict[str, Any]:
     code.used_at = time.time()
     answer = issue_tokens(code.grant, code.scopes)
     if "offline_access" in code.scopes:
-        answer["refresh_token"] = logto.issue(
-            logto.refresh_tokens, code.grant, code.scopes, REFRESH_TOKEN_LIFETIME
+        answer["refresh_token"] = stand_in.issue(
+            stand_in.refresh_tokens, code.grant, code.scopes, REFRESH_TOKEN_LIFETIME
         )
     return answer
 
@@ -386,7 +403,7 @@ def exchange_code(application: Application) -> dict[str, Any]:
 def refresh(application: Application) -> dict[str, Any]:
     """grant_type=refresh_token (RFC 6749 section 6), with Logto's rules of rotation."""
     value = required("refresh_token")
-    known = logto.refresh_tokens.get(value)
+    known = stand_in.refresh_tokens.get(value)
     if known is None or not known.usable or known.grant.interaction.application is not application:
         raise invalid_grant()
     now = time.time()
@@ -398,9 +415,11 @@ def refresh(application: Application) -> dict[str, Any]:
     if set(scopes) - set(known.scopes):
         raise OidcError("invalid_scope", "refresh token missing requested scopes")
     answer = issue_tokens(known.grant, scopes)
-    if logto.rotate_refresh_tokens or now > known.issued_at + ROTATE_AFTER:
+    if stand_in.rotate_refresh_tokens or now > known.issued_at + ROTATE_AFTER:
         known.used_at = known.used_at or now
-        value = logto.issue(logto.refresh_tokens, known.grant, known.scopes, REFRESH_TOKEN_LIFETIME)
+        value = stand_in.issue(
+            stand_in.refresh_tokens, known.grant, known.scopes, REFRESH_TOKEN_LIFETIME
+        )
     return {**answer, "refresh_token": value}
 
 
@@ -412,7 +431,7 @@ GRANT_TYPES: dict[str, Callable[[Application], dict[str, Any]]] = {
 
 def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
     """Return a token response (RFC 6749 section 5.1): access token, ID token."""
-    lifetime = logto.access_token_lifetime
+    lifetime = stand_in.access_token_lifetime
     resource = request.form.get("resource")
     organization = request.form.get("organization_id")
     if resource or organization:
@@ -427,10 +446,10 @@ def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
             claims["scope"] = " ".join(granted)
         if resource and organization:
             claims["organization_id"] = organization
-        access_token = logto.sign(claims, lifetime, "at+jwt")  # RFC 9068
+        access_token = stand_in.sign(claims, lifetime, "at+jwt")  # RFC 9068
     else:
         granted = [scope for scope in scopes if scope in OIDC_SCOPES]
-        access_token = logto.issue(logto.access_tokens, grant, granted, lifetime)
+        access_token = stand_in.issue(stand_in.access_tokens, grant, granted, lifetime)
     answer = {
         "access_token": access_token,
         "expires_in": lifetime,
@@ -457,10 +476,10 @@ def permissions(
     if resource:
         if resource not in grant.interaction.resources:
             raise invalid_target()
-        audience, known = resource, logto.resources.get(resource, ())
+        audience, known = resource, stand_in.resources.get(resource, ())
     else:
         audience = f"urn:logto:organization:{organization}"
-        known = logto.scopes
+        known = stand_in.scopes
     asked = [scope for scope in scopes if scope in known]
     return audience, grant.user.allowed(asked, organization)
 
@@ -485,7 +504,7 @@ def user_claims(
     What is not known of a user is null and not left out; times are milliseconds: both
     as in Logto.
     """
-    picture = f"{logto.endpoint}/avatars/{user.username}.svg"
+    picture = f"{stand_in.endpoint}/avatars/{user.username}.svg"
     values = {
         "name": user.name,
         "preferred_username": user.username,
@@ -514,16 +533,16 @@ def id_token(grant: Grant, scopes: Sequence[str]) -> str:
         claims["nonce"] = grant.interaction.nonce
     if grant.interaction.application.backchannel_logout_session_required:
         claims["sid"] = grant.session.sid
-    return logto.sign(claims, ID_TOKEN_LIFETIME, None)
+    return stand_in.sign(claims, ID_TOKEN_LIFETIME, None)
 
 
-@provider.route("/oidc/me", methods=["GET", "POST"])
+@bp.route("/oidc/me", methods=["GET", "POST"])
 def userinfo() -> dict[str, Any]:
     """OpenID Connect Core section 5.3."""
     bearer = request.authorization
     if bearer is None or bearer.type != "bearer":
         raise OidcError("invalid_request", "no access token provided")
-    known = logto.access_tokens.get(bearer.token or "")
+    known = stand_in.access_tokens.get(bearer.token or "")
     if known is None or not known.usable:
         raise OidcError("invalid_token", "invalid token provided", 401)
     return user_claims(known.grant.user, known.scopes, {**CLAIMS, **USERINFO_CLAIMS})
@@ -532,28 +551,28 @@ def userinfo() -> dict[str, Any]:
 # The stand-in's own pages
 
 
-@provider.get("/")
+@bp.get("/")
 def home() -> str:
     """Who is signed in, and the two things an administrator does about it."""
-    return render("home.html", logto=logto, title="Local Logto")
+    return render("home.html", stand_in=stand_in, title="Local Logto")
 
 
-@provider.post("/")
+@bp.post("/")
 def administer() -> Any:
     """End a session, or suspend a person or lift that."""
     form = request.form
-    if form.get("key") in logto.sessions:
-        logto.end_session(form["key"])
-    elif form.get("suspend") in logto.users:
-        logto.suspend(form["suspend"])
-    elif form.get("lift") in logto.users:
-        logto.users[form["lift"]].suspended = False
+    if form.get("key") in stand_in.sessions:
+        stand_in.end_session(form["key"])
+    elif form.get("suspend") in stand_in.users:
+        stand_in.suspend(form["suspend"])
+    elif form.get("lift") in stand_in.users:
+        stand_in.users[form["lift"]].suspended = False
     return redirect("/", 303)
 
 
-@provider.get("/avatars/<username>.svg")
+@bp.get("/avatars/<username>.svg")
 def avatar(username: str) -> Any:
-    user = logto.users.get(username)
+    user = stand_in.users.get(username)
     if user is None:
         return "", 404
     hue = int(hashlib.sha256(user.id.encode()).hexdigest()[:4], 16) % 360

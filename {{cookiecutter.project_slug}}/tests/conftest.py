@@ -1,17 +1,25 @@
-"""The app under test, and the local Logto for it to talk to over real HTTP."""
+"""The app under test, and the local Logto, which it calls over real HTTP."""
 
 import os
-from collections.abc import Iterator
+{% if cookiecutter.framework == "quart" %}
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+{% else %}
+from collections.abc import Callable, Iterator
+{% endif %}
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 {% if cookiecutter.framework == "quart" %}
-from quart import Quart
+from quart import Quart, Response
+from quart.typing import TestClientProtocol as Client
 {% else %}
 from flask import Flask
+from flask.testing import FlaskClient as Client
+from werkzeug.test import TestResponse as Response
 {% endif %}
 
 from app import create_app
@@ -21,11 +29,29 @@ from app.api import SCOPES
 from app.config import Config
 from dev.local_logto import LocalLogto
 
+__all__ = ["CALLBACK", "HOME", "Auth", "Client", "Response", "Start", "callback_for"]
+
 CALLBACK = "http://localhost:3000/callback"
 HOME = "http://localhost:3000/"
 {% if cookiecutter.api_resource %}
 API = "https://api.test.example"
 {% endif %}
+
+{% if cookiecutter.framework == "quart" %}
+Start = Callable[..., Awaitable[Quart]]
+{% else %}
+Start = Callable[..., Flask]
+{% endif %}
+"""Takes settings that differ from the fixture `config`, and returns a new app."""
+
+
+@pytest.fixture(autouse=True)
+def own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove your own variables from the environment, so that every test has the same one."""
+    settings = {field.name for field in fields(Config)}
+    for name in list(os.environ):
+        if name in settings or name.startswith(("AZURE_", "LOGTO_", "{{ cookiecutter.framework | upper }}_")):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
@@ -57,36 +83,85 @@ def config(local_logto: LocalLogto, tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def app(config: Config) -> {{ cookiecutter.framework | capitalize }}:
-    app = create_app(config)
-    app.testing = True
-    return app
+{% if cookiecutter.framework == "quart" %}
+async def start(config: Config) -> AsyncIterator[Start]:
+    """Start an app with other settings: `await start(LOG_FORMAT="json")`."""
+    started: list[Quart] = []
+
+    async def start_app(**changes: Any) -> Quart:
+        app = create_app(replace(config, **changes))
+        app.testing = True
+        await app.startup()
+        started.append(app)
+        return app
+
+    yield start_app
+    for app in started:
+        await app.shutdown()
 
 
 @pytest.fixture
-def client(app: {{ cookiecutter.framework | capitalize }}) -> Any:
-    """A browser that nobody has signed in with."""
+async def app(start: Start) -> Quart:
+    return await start()
+
+
+@pytest.fixture
+def client(app: Quart) -> Client:
+    """A browser in which nobody is signed in."""
     return app.test_client()
+{% else %}
+def start(config: Config) -> Start:
+    """Build an app with other settings: `start(LOG_FORMAT="json")`."""
+
+    def start_app(**changes: Any) -> Flask:
+        app = create_app(replace(config, **changes))
+        app.testing = True
+        return app
+
+    return start_app
 
 
 @pytest.fixture
-{{ cookiecutter.__async }}def signed_in(client: Any) -> Any:
-    """A browser in which Alice is signed in."""
-    {{ cookiecutter.__await }}sign_in(client)
-    return client
+def app(start: Start) -> Flask:
+    return start()
 
 
-{{ cookiecutter.__async }}def sign_in(client: Any, start: str = "/sign-in", **choice: str) -> Any:
-    """Sign in as a person does, as `user="alice"` or another choice of the sign-in page."""
-    to_logto = {{ cookiecutter.__await }}client.get(start)
-    return {{ cookiecutter.__await }}client.get(answer_of_logto(to_logto.headers["Location"], **choice))
+@pytest.fixture
+def client(app: Flask) -> Client:
+    """A browser in which nobody is signed in."""
+    return app.test_client()
+{% endif %}
 
 
-def answer_of_logto(address: str, **choice: str) -> str:
-    """Choose on the sign-in page at this address; gives the callback with Logto's answer."""
-    with httpx.Client(follow_redirects=True) as browser:
-        page = browser.get(address).url
-        form = {"interaction": page.params["interaction"], **(choice or {"user": "alice"})}
-        answer = browser.post(page.join("/sign-in"), data=form, follow_redirects=False)
-    callback = urlsplit(answer.headers["Location"])
+class Auth:
+    """Signs users in and out in one browser, with the local Logto."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    {{ cookiecutter.__async }}def sign_in(self, user: str = "alice", path: str = "/sign-in", **form: str) -> Response:
+        """Sign in as this user of the local Logto, and return the response of the callback.
+
+        Takes the path where the sign-in starts, and more fields of the form on the sign-in page.
+        """
+        redirect = {{ cookiecutter.__await }}self.client.get(path)
+        callback = callback_for(redirect.headers["Location"], user=user, **form)
+        return {{ cookiecutter.__await }}self.client.get(callback)
+
+    {{ cookiecutter.__async }}def sign_out(self) -> Response:
+        return {{ cookiecutter.__await }}self.client.post("/sign-out")
+
+
+@pytest.fixture
+def auth(client: Client) -> Auth:
+    return Auth(client)
+
+
+def callback_for(sign_in_page: str, **form: str) -> str:
+    """Send the form of the sign-in page at this URL, and return the callback that follows."""
+    with httpx2.Client(follow_redirects=True, trust_env=False) as browser:
+        page = browser.get(sign_in_page).url
+        sent = {"interaction": page.params["interaction"], "user": "alice", **form}
+        response = browser.post(page.join("/sign-in"), data=sent, follow_redirects=False)
+    callback = urlsplit(response.headers["Location"])
     return f"{callback.path}?{callback.query}"

@@ -1,11 +1,10 @@
-"""What the app says about its environment."""
+"""The configuration, from the environment and from `.env`."""
 
-import os
 from pathlib import Path
 
 import pytest
+from conftest import Start
 
-from app import config
 from app.config import Config, ConfigError
 
 GOOD = {
@@ -20,12 +19,9 @@ GOOD = {
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable of this machine, and no `.env`."""
-    for name in list(os.environ):
-        if name.startswith(("API_", "LOGTO_", "SESSION_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(config, "PROJECT_DIR", tmp_path)
+def no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Read no `.env` but the one that a test writes."""
+    monkeypatch.setattr("app.config.PROJECT_DIR", tmp_path)
 
 
 def test_a_complete_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +38,7 @@ def test_a_real_variable_wins_over_the_file(
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
     (tmp_path / ".env").write_text("LOGTO_APP_ID=from-file\nSESSION_LIFETIME_HOURS=3\n")
-    # Reading the file sets the variable; after the test it has to be gone again.
+    # `from_env` sets the variable. With these lines, pytest removes it after the test.
     monkeypatch.setenv("SESSION_LIFETIME_HOURS", "1")
     monkeypatch.delenv("SESSION_LIFETIME_HOURS")
     settings = Config.from_env()
@@ -55,7 +51,7 @@ def test_all_problems_are_reported_at_once_and_no_secret_with_them(
 ) -> None:
     monkeypatch.setenv("LOGTO_ENDPOINT", "http://logto.example/path")
     monkeypatch.setenv("LOGTO_APP_SECRET", "hush-hush")
-    monkeypatch.setenv("LOGTO_CALLBACK_URL", "https://books.example/profile")
+    monkeypatch.setenv("LOGTO_CALLBACK_URL", "https://books.example/")
     monkeypatch.setenv("SESSION_URL", "mysql://root:password@db")
     monkeypatch.setenv("SESSION_LIFETIME_HOURS", "soon")
     with pytest.raises(ConfigError) as caught:
@@ -81,13 +77,13 @@ def test_all_problems_are_reported_at_once_and_no_secret_with_them(
         ("LOGTO_ENDPOINT", "https://example.app:port"),
         ("LOGTO_CALLBACK_URL", "https://books.example/<path:anything>"),
         ("LOGTO_CALLBACK_URL", "https://books.example/a/../b"),
-        ("LOGTO_CALLBACK_URL", "https://books.example/sign-in/"),
+        ("LOGTO_CALLBACK_URL", "https://books.example"),
         ("SESSION_URL", "sqlite:///"),
         ("SESSION_URL", "redis://:hunter2/1@localhost:6379/0"),
         ("SESSION_URL", "redis://localhost:port"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named_before_the_app_starts(
+def test_a_wrong_value_is_reported_before_the_app_starts(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     for good in GOOD.items():
@@ -106,3 +102,9 @@ def test_https_is_https_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -
     assert Config.from_env().HTTPS
     monkeypatch.setenv("LOGTO_CALLBACK_URL", "HTTPS://Books.example/callback/")
     assert Config.from_env().HTTPS
+
+
+@pytest.mark.parametrize("path", ["/profile", "/sign-in/", "/static/callback", "/sign-out"])
+{{ cookiecutter.__async }}def test_the_callback_cannot_have_the_path_of_another_page(start: Start, path: str) -> None:
+    with pytest.raises(ConfigError, match="LOGTO_CALLBACK_URL"):
+        {{ cookiecutter.__await }}start(LOGTO_CALLBACK_URL=f"https://books.example{path}")

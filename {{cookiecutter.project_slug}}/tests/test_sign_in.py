@@ -1,11 +1,11 @@
-"""The way in and out, against the local Logto."""
+"""Sign-in and sign-out, with the local Logto."""
 
 import logging
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest import CALLBACK, HOME, answer_of_logto, sign_in
+from conftest import CALLBACK, HOME, Auth, Client, callback_for
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
 
 from dev.local_logto import LocalLogto
 
@@ -14,48 +14,49 @@ def query(address: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
 
 
-{{ cookiecutter.__async }}def text(client: Any, path: str) -> str:
-    answer = {{ cookiecutter.__await }}client.get(path)
-    return str({{ cookiecutter.__await }}answer.get_data(as_text=True))
+{{ cookiecutter.__async }}def text(client: Client, path: str) -> str:
+    response = {{ cookiecutter.__await }}client.get(path)
+    return str({{ cookiecutter.__await }}response.get_data(as_text=True))
 
 
-{{ cookiecutter.__async }}def test_a_visitor_signs_in_sees_who_they_are_and_signs_out(client: Any) -> None:
+{{ cookiecutter.__async }}def test_a_user_signs_in_sees_the_profile_and_signs_out(client: Client, auth: Auth) -> None:
     assert "Sign in" in {{ cookiecutter.__await }}text(client, "/")
 
-    answer = {{ cookiecutter.__await }}sign_in(client)
+    response = {{ cookiecutter.__await }}auth.sign_in()
 
-    assert answer.headers["Location"] == "/"
+    assert response.headers["Location"] == "/"
     assert "Alice Archer" in {{ cookiecutter.__await }}text(client, "/")
     assert "alice@example.com" in {{ cookiecutter.__await }}text(client, "/profile")
 
-    answer = {{ cookiecutter.__await }}client.post("/sign-out")
+    response = {{ cookiecutter.__await }}auth.sign_out()
 
-    assert query(answer.headers["Location"])["post_logout_redirect_uri"] == HOME
+    assert query(response.headers["Location"])["post_logout_redirect_uri"] == HOME
     assert "Alice Archer" not in {{ cookiecutter.__await }}text(client, "/")
 
 
-{{ cookiecutter.__async }}def test_a_guarded_page_is_shown_after_the_sign_in_it_asks_for(client: Any) -> None:
-    answer = {{ cookiecutter.__await }}client.get("/profile?tab=1")
-    answer = {{ cookiecutter.__await }}sign_in(client, start=answer.headers["Location"])
-    assert answer.headers["Location"] == "/profile?tab=1"
+{{ cookiecutter.__async }}def test_a_guarded_page_is_shown_after_the_sign_in(client: Client, auth: Auth) -> None:
+    response = {{ cookiecutter.__await }}client.get("/profile?tab=1")
+    response = {{ cookiecutter.__await }}auth.sign_in(path=response.headers["Location"])
+    assert response.headers["Location"] == "/profile?tab=1"
 
 
-{{ cookiecutter.__async }}def test_a_script_is_told_to_sign_in_with_a_401(client: Any) -> None:
-    answer = {{ cookiecutter.__await }}client.get("/profile", headers={"Accept": "application/json"})
-    assert answer.status_code == 401
-    assert ({{ cookiecutter.__await }}answer.get_json())["error"] == "sign_in_required"
+{{ cookiecutter.__async }}def test_a_script_gets_a_401(client: Client) -> None:
+    response = {{ cookiecutter.__await }}client.get("/profile", headers={"Accept": "application/json"})
+    assert response.status_code == 401
+    body = {{ cookiecutter.__await }}response.get_json()
+    assert body["error"] == "sign_in_required"
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example"])
-{{ cookiecutter.__async }}def test_next_leads_to_a_page_of_this_app_only(client: Any, target: str) -> None:
+{{ cookiecutter.__async }}def test_next_leads_only_to_a_page_of_this_app(client: Client, target: str) -> None:
     to_logto = {{ cookiecutter.__await }}client.get("/sign-in", query_string={"next": target})
-    answer = {{ cookiecutter.__await }}client.get(answer_of_logto(to_logto.headers["Location"]))
-    assert answer.headers["Location"] == "/"
+    response = {{ cookiecutter.__await }}client.get(callback_for(to_logto.headers["Location"]))
+    assert response.headers["Location"] == "/"
 
 
-{{ cookiecutter.__async }}def test_the_host_header_does_not_change_the_redirect_uri(client: Any) -> None:
-    answer = {{ cookiecutter.__await }}client.get("/sign-in", headers={"Host": "evil.example"})
-    assert query(answer.headers["Location"])["redirect_uri"] == CALLBACK
+{{ cookiecutter.__async }}def test_the_host_header_does_not_change_the_redirect_uri(client: Client) -> None:
+    response = {{ cookiecutter.__await }}client.get("/sign-in", headers={"Host": "evil.example"})
+    assert query(response.headers["Location"])["redirect_uri"] == CALLBACK
 
 
 @pytest.mark.parametrize(
@@ -65,74 +66,76 @@ def query(address: str) -> dict[str, str]:
         ("/sign-up", "first_screen", "register"),
     ],
 )
-{{ cookiecutter.__async }}def test_logto_is_asked_for_the_right_first_page(
-    client: Any, path: str, parameter: str, value: str
+{{ cookiecutter.__async }}def test_the_sign_in_starts_on_the_requested_page(
+    client: Client, path: str, parameter: str, value: str
 ) -> None:
-    answer = {{ cookiecutter.__await }}client.get(path, headers={"Accept-Language": "fi, en;q=0.5"})
-    asked = query(answer.headers["Location"])
+    response = {{ cookiecutter.__await }}client.get(path, headers={"Accept-Language": "fi, en;q=0.5"})
+    asked = query(response.headers["Location"])
     assert asked[parameter] == value
     assert asked["ui_locales"] == "fi en"
 
 
-{{ cookiecutter.__async }}def test_somebody_who_cancels_reads_that_and_can_try_again(client: Any) -> None:
-    answer = {{ cookiecutter.__await }}sign_in(client, start="/sign-in?next=/profile", cancel="1")
-    page = {{ cookiecutter.__await }}answer.get_data(as_text=True)
+{{ cookiecutter.__async }}def test_a_user_who_cancels_can_try_again(auth: Auth) -> None:
+    response = {{ cookiecutter.__await }}auth.sign_in(path="/sign-in?next=/profile", cancel="1")
+    page = {{ cookiecutter.__await }}response.get_data(as_text=True)
     assert "Sign-in was cancelled" in page
     assert "/sign-in?next=/profile" in page
 
 
-{{ cookiecutter.__async }}def test_a_replayed_callback_asks_to_try_again(client: Any) -> None:
+{{ cookiecutter.__async }}def test_a_replayed_callback_asks_to_try_again(client: Client, auth: Auth) -> None:
     to_logto = {{ cookiecutter.__await }}client.get("/sign-in")
-    callback = answer_of_logto(to_logto.headers["Location"])
+    callback = callback_for(to_logto.headers["Location"])
     {{ cookiecutter.__await }}client.get(callback)
-    {{ cookiecutter.__await }}client.post("/sign-out")
+    {{ cookiecutter.__await }}auth.sign_out()
 
-    answer = {{ cookiecutter.__await }}client.get(callback)
+    response = {{ cookiecutter.__await }}client.get(callback)
 
-    assert answer.status_code == 400
-    assert "This sign-in has expired" in {{ cookiecutter.__await }}answer.get_data(as_text=True)
+    assert response.status_code == 400
+    assert "This sign-in has expired" in {{ cookiecutter.__await }}response.get_data(as_text=True)
 
 
-{{ cookiecutter.__async }}def test_a_callback_that_this_browser_did_not_ask_for_signs_nobody_in(app: Any) -> None:
+{{ cookiecutter.__async }}def test_a_callback_of_another_browser_signs_nobody_in(app: {{ cookiecutter.framework | capitalize }}) -> None:
     attacker, victim = app.test_client(), app.test_client()
     to_logto = {{ cookiecutter.__await }}attacker.get("/sign-in")
-    callback = answer_of_logto(to_logto.headers["Location"])
+    callback = callback_for(to_logto.headers["Location"])
 
-    answer = {{ cookiecutter.__await }}victim.get(callback)
+    response = {{ cookiecutter.__await }}victim.get(callback)
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
     assert "Alice Archer" not in {{ cookiecutter.__await }}text(victim, "/")
 
 
-{{ cookiecutter.__async }}def test_two_tabs_that_sign_in_at_once_both_end_signed_in(client: Any) -> None:
-    first = ({{ cookiecutter.__await }}client.get("/sign-in?next=/profile")).headers["Location"]
-    second = ({{ cookiecutter.__await }}client.get("/sign-in")).headers["Location"]
-    assert ({{ cookiecutter.__await }}client.get(answer_of_logto(second))).headers["Location"] == "/"
-    assert ({{ cookiecutter.__await }}client.get(answer_of_logto(first))).headers["Location"] == "/profile"
+{{ cookiecutter.__async }}def test_two_tabs_that_sign_in_at_once_both_end_client(client: Client) -> None:
+    first = {{ cookiecutter.__await }}client.get("/sign-in?next=/profile")
+    second = {{ cookiecutter.__await }}client.get("/sign-in")
+    for started, target in ((second, "/"), (first, "/profile")):
+        response = {{ cookiecutter.__await }}client.get(callback_for(started.headers["Location"]))
+        assert response.headers["Location"] == target
     assert "Alice Archer" in {{ cookiecutter.__await }}text(client, "/")
 
 
-{{ cookiecutter.__async }}def test_the_next_user_of_a_browser_gets_nothing_of_the_last(client: Any) -> None:
-    {{ cookiecutter.__await }}sign_in(client, user="alice")
-    {{ cookiecutter.__await }}sign_in(client, user="bob")
+{{ cookiecutter.__async }}def test_the_next_user_sees_nothing_of_the_last_user(client: Client, auth: Auth) -> None:
+    {{ cookiecutter.__await }}auth.sign_in("alice")
+    {{ cookiecutter.__await }}auth.sign_in("bob")
     page = {{ cookiecutter.__await }}text(client, "/profile")
     assert "bob@example.com" in page
     assert "alice" not in page.lower()
 
 
-{{ cookiecutter.__async }}def test_a_link_from_another_site_does_not_sign_anybody_out(signed_in: Any) -> None:
-    answer = {{ cookiecutter.__await }}signed_in.get("/sign-out", headers={"Sec-Fetch-Site": "cross-site"})
-    assert "Sign out of" in {{ cookiecutter.__await }}answer.get_data(as_text=True)
-    assert "Alice Archer" in {{ cookiecutter.__await }}text(signed_in, "/")
+{{ cookiecutter.__async }}def test_a_link_from_another_site_signs_nobody_out(client: Client, auth: Auth) -> None:
+    {{ cookiecutter.__await }}auth.sign_in()
+    response = {{ cookiecutter.__await }}client.get("/sign-out", headers={"Sec-Fetch-Site": "cross-site"})
+    assert "Sign out of" in {{ cookiecutter.__await }}response.get_data(as_text=True)
+    assert "Alice Archer" in {{ cookiecutter.__await }}text(client, "/")
 
 
 {{ cookiecutter.__async }}def test_no_token_reaches_the_browser_or_the_log(
-    client: Any, local_logto: LocalLogto, caplog: pytest.LogCaptureFixture
+    client: Client, auth: Auth, local_logto: LocalLogto, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    answer = {{ cookiecutter.__await }}sign_in(client)
+    response = {{ cookiecutter.__await }}auth.sign_in()
     {{ cookiecutter.__await }}client.get("/profile")
     logged = [r.getMessage() for r in caplog.records if not r.name.startswith("http")]
-    seen = str(answer.headers) + "\n".join(logged)
+    seen = str(response.headers) + "\n".join(logged)
     assert "Signed in: sub=" in seen
     assert not [secret for secret in local_logto.issued if secret in seen]

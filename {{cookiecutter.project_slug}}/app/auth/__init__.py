@@ -1,25 +1,74 @@
 """Sign-in with Logto."""
 
 {% if cookiecutter.api_resource %}
-from .bearer import access_token_required, current_token
+from collections.abc import Iterable
+
 {% endif %}
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
+from werkzeug.exceptions import HTTPException, NotFound
+
+from ..config import ConfigError
+from . import logout, routes
 {% if cookiecutter.api_resource %}
-from .client import LogtoUnavailable, SessionEnded, SignInInvalid, access_token, logto
-{% else %}
-from .client import LogtoUnavailable, SessionEnded, SignInInvalid, logto
+from .bearer import RememberedTokens, access_token_required, current_token
 {% endif %}
-from .guards import current_user, sign_in_required
+from .client import AppLogtoClient, SessionEnded, logto
+from .oidc import LogtoUnavailable
+from .users import current_user, sign_in_required
 
 __all__ = [
     "LogtoUnavailable",
     "SessionEnded",
-    "SignInInvalid",
     {% if cookiecutter.api_resource %}
-    "access_token",
     "access_token_required",
     "current_token",
     {% endif %}
     "current_user",
+    "init_app",
     "logto",
     "sign_in_required",
 ]
+
+
+{% if cookiecutter.api_resource %}
+def init_app(app: {{ cookiecutter.framework | capitalize }}, api_scopes: Iterable[str]) -> None:
+    """Add sign-in with Logto, after all other pages: the callback must have a path of its own.
+
+    Takes the scopes of the API that users can have.
+
+    Raises:
+        ConfigError: if the path of LOGTO_CALLBACK_URL is the path of another page.
+    """
+    app.extensions["logto_client"] = AppLogtoClient(app.config, api_scopes)
+    app.extensions["remembered_tokens"] = RememberedTokens()
+{% else %}
+def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
+    """Add sign-in with Logto, after all other pages: the callback must have a path of its own.
+
+    Raises:
+        ConfigError: if the path of LOGTO_CALLBACK_URL is the path of another page.
+    """
+    app.extensions["logto_client"] = AppLogtoClient(app.config)
+{% endif %}
+    app.jinja_env.globals["current_user"] = current_user
+    app.register_blueprint(routes.bp)
+    app.register_blueprint(logout.bp)
+
+    path = app.config["CALLBACK_PATH"]
+    if _is_used(app, path) or _is_used(app, path.rstrip("/")):
+        raise ConfigError(
+            f"LOGTO_CALLBACK_URL: {path!r} is the path of another page. Choose another path."
+        )
+    # Without this, Werkzeug redirects `/callback/` to a URL built from the untrusted Host header.
+    app.add_url_rule(path, "auth.callback", routes.callback, strict_slashes=False)
+
+
+def _is_used(app: {{ cookiecutter.framework | capitalize }}, path: str) -> bool:
+    try:
+        app.url_map.bind("").match(path)
+    except NotFound:
+        return False
+    except HTTPException:
+        # The page takes other methods, or a slash at the end.
+        return True
+    return True

@@ -1,142 +1,102 @@
-"""The public keys of the issuer, fetched without blocking and kept in memory."""
+"""The public keys of Logto, kept in memory."""
 
+{% if cookiecutter.framework == "quart" %}
 import asyncio
-import base64
-import json
+{% else %}
 import threading
+{% endif %}
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aiohttp
 import jwt
 
+MAX_AGE = 300.0
+"""Seconds after which known keys are fetched again, because Logto may have withdrawn one."""
 MIN_INTERVAL = 30.0
 """Seconds between two fetches that tokens from outside can cause."""
-MAX_AGE = 300.0
-"""Seconds after which keys that are known are fetched again: the issuer may have withdrawn one."""
-TIME_LIMIT = 10.0
-"""Seconds that a fetch takes at most."""
+MAX_WAIT = 2.0
+"""Seconds that a request waits while another request fetches the keys."""
 
 
-class UnknownKey(jwt.InvalidTokenError):
-    """The token names a key that is not among those that the issuer has published."""
-
-
-def read_part(token: str, number: int) -> dict[str, Any]:
-    """The header (0) or the claims (1) of a token, verified or not.
-
-    Raises:
-        jwt.DecodeError: if it is no JSON object, or holds a name twice (RFC 7519, 4).
-    """
-    try:
-        text = base64.urlsafe_b64decode(f"{token.split('.')[number]}==")
-        found = json.loads(text, object_pairs_hook=_without_duplicates)
-    except (IndexError, RecursionError, ValueError) as error:
-        raise jwt.DecodeError(f"a part of the token cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise jwt.DecodeError("a part of the token is no JSON object")
-    return found
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = dict(pairs)
-    if len(names) < len(pairs):
-        raise ValueError("a name is given twice")
-    return names
-
-
-class KeySet(jwt.PyJWKClient):
-    """The issuer's JSON Web Key Set (RFC 7517). Safe on threads and on several event loops.
-
-    It takes the place of the SDK's PyJWKClient, which fetches with blocking urllib.
-    """
-
-    def __init__(self, jwks_uri: str) -> None:
-        super().__init__(jwks_uri)
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._lock = threading.Lock()
-        self._fetching = False
-        self._fetched_at = self._succeeded_at = float("-inf")
-        self._failed = False
-
-    def get_signing_key_from_jwt(self, token: str | bytes) -> jwt.PyJWK:
-        """The key that the token's `kid` names, from memory.
-
-        Raises:
-            UnknownKey: if it is not there; `ensure` may fetch it.
-            jwt.InvalidTokenError: if the token names no key, or cannot be read.
-        """
-        # PyJWT would read the rest of the token as well, and again when it verifies it.
-        header = read_part(token if isinstance(token, str) else token.decode(), 0)
-        kid = header.get("kid")
-        if not kid or not isinstance(kid, str):
-            raise jwt.InvalidTokenError("the token names no key")
-        key = self._keys.get(kid)
-        if key is None:
-            raise UnknownKey("the token is signed with a key that the issuer does not publish")
-        if header.get("alg") != key.algorithm_name:
-            # PyJWT tries the key of one algorithm with another, and fails with a TypeError.
-            raise jwt.InvalidAlgorithmError("the token's alg is not that of its key")
-        return key
-
-    def lacks_key_of(self, token: str) -> bool:
-        """Whether the token names a key that is not in memory."""
+def usable_keys(key_set: dict[str, Any], algorithms: list[str]) -> dict[str, jwt.PyJWK]:
+    """Return the keys of a JSON Web Key Set (RFC 7517) that can verify signatures, by their ID."""
+    keys, entries = {}, key_set.get("keys")
+    for entry in entries if isinstance(entries, list) else ():
+        # An `oct` key would let everybody who reads the key set sign tokens.
+        if not isinstance(entry, dict) or entry.get("kty") not in ("EC", "RSA"):
+            continue
         try:
-            self.get_signing_key_from_jwt(token)
-        except UnknownKey:
-            return True
-        except jwt.InvalidTokenError:
-            return False
-        return False
+            key = jwt.PyJWK(entry)
+        except (jwt.PyJWTError, TypeError, ValueError):
+            continue
+        weak = entry["kty"] == "RSA" and key.key.key_size < 2048
+        signs = key.public_key_use in (None, "sig") and key.algorithm_name in algorithms
+        if signs and not weak and key.key_id:
+            keys[str(key.key_id)] = key
+    return keys
+
+
+class KeySet:
+    """The keys. One request at a time fetches them, and the others use the known keys."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[dict[str, jwt.PyJWK]]]) -> None:
+        self._fetch = fetch
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = self._tried_at = float("-inf")
+        self._lock = {{ "asyncio" if cookiecutter.framework == "quart" else "threading" }}.Lock()
 
     @property
     def outdated(self) -> bool:
-        """Whether it is time to see what the issuer publishes now."""
-        return bool(self._keys) and time.monotonic() - self._succeeded_at > MAX_AGE
+        """Whether it is time to fetch the known keys again."""
+        now = time.monotonic()
+        due = now > max(self._fetched_at + MAX_AGE, self._tried_at + MIN_INTERVAL)
+        return due and not self._lock.locked()
 
-    async def ensure(self, token: str, min_interval: float = MIN_INTERVAL) -> None:
-        """Fetch the key set if the token's key is not known, once in `min_interval` s at most.
-
-        A set that is outdated is fetched as well, by one caller. The others, and all of them if
-        the issuer does not answer, go on with what is known.
+    def known(self, token: str) -> jwt.PyJWK | None:
+        """Return the key that the token's `kid` names, if it is in memory.
 
         Raises:
-            aiohttp.ClientError, OSError, ValueError: if the key is not known, and the issuer does
-                not answer with a key set, or did not when last asked.
+            jwt.PyJWTError: if the token cannot be read or names no key.
         """
-        while (lacking := self.lacks_key_of(token)) or self.outdated:
-            with self._lock:
-                mine = not self._fetching
-                if mine and time.monotonic() - self._fetched_at < min_interval:
-                    if lacking and self._failed:
-                        raise ConnectionError("the issuer's keys could not be fetched just now")
-                    return
-                if not mine and not lacking:
-                    return
-                self._fetching = True
-            if mine:
-                try:
-                    # Shielded: a caller that leaves half-way is not an issuer that failed.
-                    await asyncio.shield(self._fetch(TIME_LIMIT if lacking else TIME_LIMIT / 2))
-                except (aiohttp.ClientError, OSError, ValueError):
-                    if lacking:
-                        raise
-                return
-            # Another request is fetching, perhaps on another thread's event loop.
-            await asyncio.sleep(0.02)
+        kid = jwt.get_unverified_header(token).get("kid")
+        if not kid:
+            raise jwt.InvalidTokenError("the token names no key")
+        return self._keys.get(kid)
 
-    async def _fetch(self, seconds: float) -> None:
-        self._failed = True
-        limit = aiohttp.ClientTimeout(total=seconds)
+    async def find(self, token: str, *, trusted: bool) -> jwt.PyJWK:
+        """Return the key that the token names. Fetch the keys if it is unknown or outdated.
+
+        With `trusted`, fetch an unknown key at once: the token came from Logto itself.
+
+        Raises:
+            TimeoutError: if another request is fetching for too long.
+            jwt.PyJWTError: if there is no such key.
+        """
+        key = self.known(token)
+        wait = time.monotonic() < self._fetched_at + MIN_INTERVAL and not trusted
+        if (key is None and not wait) or self.outdated:
+            await self.refresh(10.0 if trusted else MAX_WAIT)
+            key = self.known(token)
+        if key is None:
+            raise jwt.InvalidTokenError("Logto publishes no such key")
+        return key
+
+    async def refresh(self, max_wait: float = MAX_WAIT) -> None:
+        """Fetch the keys, unless another request does so meanwhile."""
+        seen = self._fetched_at
+        {% if cookiecutter.framework == "quart" %}
+        async with asyncio.timeout(max_wait):
+            await self._lock.acquire()
+        {% else %}
+        # Each async view has a separate event loop, so it may block here.
+        if not self._lock.acquire(timeout=max_wait):
+            raise TimeoutError
+        {% endif %}
         try:
-            async with aiohttp.ClientSession(timeout=limit) as http, http.get(self.uri) as answer:
-                answer.raise_for_status()
-                keys = jwt.PyJWKSet.from_dict(await answer.json()).keys
-            self._keys = {key.key_id: key for key in keys if key.key_id}
-            self._failed = False
-            self._succeeded_at = time.monotonic()
-        except (jwt.PyJWTError, AttributeError) as error:
-            raise ValueError(f"no key set at {self.uri}: {error}") from error
+            if self._fetched_at == seen:
+                self._tried_at = time.monotonic()
+                self._keys = await self._fetch()
+                self._fetched_at = time.monotonic()
         finally:
-            self._fetched_at = time.monotonic()
-            self._fetching = False
+            self._lock.release()

@@ -6,28 +6,28 @@ from {{ cookiecutter.framework }} import Blueprint, current_app, redirect, rende
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 from werkzeug.sansio.response import Response
 
-from ..errors import problem, this_page
-from ..sessions import session
+from ..config import CONNECTORS
+from ..server.errors import problem, this_page
+from ..server.sessions import session
 from . import pending
-from .client import LogtoUnavailable, SessionEnded, SignInInvalid, logto
-from .guards import ask_to_sign_in, current_user, local_path
+from .client import SessionEnded, logto
+from .oidc import LogtoUnavailable, NotGranted, SignInInvalid
+from .users import ask_to_sign_in, current_user, local_path
 
-auth = Blueprint("auth", __name__)
+bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
-CONNECTORS = {"azuread": "social:azuread"}
 
-
-@auth.get("/sign-in")
+@bp.get("/sign-in")
 async def sign_in() -> Response:
-    """Send the visitor to Logto's sign-in page, or with `?connector=azuread` on to Microsoft."""
+    """Redirect to Logto's sign-in page, or with `?connector=azuread` to Microsoft."""
     connector = CONNECTORS.get(request.args.get("connector", ""))
     return await _start_sign_in({"direct_sign_in": connector} if connector else {})
 
 
-@auth.get("/sign-up")
+@bp.get("/sign-up")
 async def sign_up() -> Response:
-    """Send the visitor to Logto's page for a new account."""
+    """Redirect to Logto's page for a new account."""
     return await _start_sign_in({"first_screen": "register"})
 
 
@@ -45,9 +45,9 @@ async def _start_sign_in(parameters: dict[str, str]) -> Response:
 
 
 async def callback() -> Response:
-    """Finish the sign-in with Logto's answer and take the visitor where they were going.
+    """Finish the sign-in, and redirect to the page that the user wanted.
 
-    Its path is that of LOGTO_CALLBACK_URL; `create_app` puts it there.
+    `init_app` adds this view with the path of LOGTO_CALLBACK_URL.
     """
     state = request.args.get("state", "")
     started = {{ cookiecutter.__await }}pending.take(state)
@@ -57,7 +57,7 @@ async def callback() -> Response:
         return response
     if current_user:
         return redirect("/")
-    log.warning("Sign-in refused: this browser has not started it, or it is over")
+    log.warning("Sign-in refused: this browser did not start it, or it has ended")
     return {{ cookiecutter.__await }}problem(
         400,
         "This sign-in has expired",
@@ -76,7 +76,7 @@ async def _finish_sign_in(attempt: str, target: str) -> Response:
             return {{ cookiecutter.__await }}problem(
                 200,
                 "Sign-in was cancelled",
-                "You have not been signed in, nothing else.",
+                "You are not signed in. Nothing else changed.",
                 retry=retry,
             )
         return {{ cookiecutter.__await }}problem(
@@ -84,66 +84,68 @@ async def _finish_sign_in(attempt: str, target: str) -> Response:
         )
     except LogtoUnavailable as fault:
         return {{ cookiecutter.__await }}logto_unavailable(fault, retry)
+    user = content["user"]
     session.renew()
     session.update(content)
-    log.info("Signed in: sub=%s", content["user"]["sub"])
+    session.index(sub=user["sub"], sid=user.get("sid"))
+    log.info("Signed in: sub=%s", user["sub"])
     return redirect(target)
 
 
-@auth.route("/sign-out", methods=["GET", "POST"])
+@bp.route("/sign-out", methods=["GET", "POST"])
 async def sign_out() -> ResponseReturnValue:
-    """End the session here and at Logto, if this app's own pages or a typed address ask for it."""
+    """End the session here and at Logto, if a page of this app or a typed URL requests it."""
     if not _from_this_app():
         return {{ cookiecutter.__await }}render_template("sign_out.html")
     if current_user:
         log.info("Signed out: sub=%s", current_user.sub)
+    refresh_token = session.get("refreshToken")
     session.renew()
     try:
-        url = await logto.sign_out_url(current_app.config["POST_SIGN_OUT_URI"])
+        url = await logto.sign_out(current_app.config["POST_SIGN_OUT_URI"], refresh_token)
     except LogtoUnavailable as fault:
         log.error("Sign-out at Logto failed, it is unavailable: %s", fault)
         return {{ cookiecutter.__await }}problem(
             503,
             "You are signed out here, but maybe not at Logto",
-            "Logto does not answer. On a shared computer, sign out again in a moment.",
+            "Logto does not respond. On a shared computer, sign out again in a moment.",
             retry=url_for("auth.sign_out"),
         )
     return redirect(url, 303)
 
 
 def _from_this_app() -> bool:
-    """Whether the browser says that the request comes from a page of this app, or from no page."""
+    """Return whether a page of this app sent the request, or no page, as the browser says."""
     site = request.headers.get("Sec-Fetch-Site")
     if site:
         return site in ("same-origin", "none")
     return request.headers.get("Origin") in (None, current_app.config["ORIGIN"])
 
 
-@auth.app_errorhandler(SessionEnded)
+@bp.app_errorhandler(SessionEnded)
 {{ cookiecutter.__async }}def session_ended(reason: SessionEnded) -> ResponseReturnValue:
-    """Forget a session that Logto does not stand by any more, and start the sign-in again."""
+    """Delete a session that Logto does not confirm any more, and start the sign-in again."""
     sub = current_user.sub if current_user else None
     log.warning("Session ended by Logto: sub=%s: %s", sub, reason)
     session.renew()
     return ask_to_sign_in()
 
 
-@auth.app_errorhandler(LogtoUnavailable)
+@bp.app_errorhandler(LogtoUnavailable)
 {{ cookiecutter.__async }}def logto_unavailable(fault: LogtoUnavailable, retry: str | None = None) -> Response:
     """Say that signing in does not work at the moment."""
     log.error("Logto is unavailable: %s", fault)
     return {{ cookiecutter.__await }}problem(
         503,
         "Sign-in is unavailable",
-        "The sign-in service does not answer. Try again in a moment.",
+        "The sign-in service does not respond. Try again in a moment.",
         retry=retry or this_page(),
     )
 
 
-@auth.app_errorhandler(SignInInvalid)
-{{ cookiecutter.__async }}def not_granted(refusal: SignInInvalid) -> Response:
-    """Say that Logto does not let the user do what a view needs an access token for."""
+@bp.app_errorhandler(NotGranted)
+{{ cookiecutter.__async }}def not_granted(refusal: NotGranted) -> Response:
+    """Say that Logto does not grant the access token that a view needs."""
     log.warning("Access token refused by Logto: %s", refusal)
-    return {{ cookiecutter.__await }}problem(
-        403, "You may not do this", "Your account does not have the rights that it takes."
-    )
+    message = "Your account does not have permission to do this."
+    return {{ cookiecutter.__await }}problem(403, "You may not do this", message)

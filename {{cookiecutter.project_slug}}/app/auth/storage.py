@@ -1,18 +1,18 @@
-"""The Logto storage: where the SDK keeps its tokens."""
+"""The Logto storage: the place where the SDK keeps its tokens."""
 
 from collections.abc import MutableMapping
 from typing import Any
 
 from logto import Storage
 
-from ..sessions import session
+from ..server.sessions import session
 
 
 class SessionStorage(Storage):
-    """The SDK's storage over the {{ cookiecutter.framework | capitalize }} session, or over another mapping.
+    """The SDK's storage, in the {{ cookiecutter.framework | capitalize }} session or in another mapping.
 
-    The session lives on the server, so tokens never reach the browser and their number is not
-    limited by the size of a cookie.
+    The session is kept on the server. So tokens never reach the browser, and the size of a cookie
+    does not limit their number.
     """
 
     def __init__(self, data: MutableMapping[str, Any] = session) -> None:

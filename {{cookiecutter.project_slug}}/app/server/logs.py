@@ -1,4 +1,4 @@
-"""What the app writes to the log: one line for every request, and what happened in between."""
+"""The log: one line for every request, and what happens in between."""
 
 import logging
 import re
@@ -26,20 +26,21 @@ from quart import Quart
 log = logging.getLogger(__name__)
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request that is being answered."""
+"""The ID of the current request."""
 
 SAFE_ID = re.compile(r"[A-Za-z0-9._:=+/@-]{1,128}")
-"""An `X-Request-ID` that can stand in a log and in a header as it came."""
+"""An `X-Request-ID` that is safe to copy into the log and into a header."""
 LONGEST_PATH = 500
-"""Characters of a path that are logged."""
+"""Characters of a path that are logged; the rest is cut off."""
 
 
-def init_app(app: {{ cookiecutter.framework | capitalize }}, log_format: str) -> None:
-    """Log all requests of the app, and write all that this process logs to standard error.
+def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
+    """Log every request of the app, and write the whole log of this process to standard error.
 
-    Takes `text`, lines for people, or `json`, lines for machines. Traces of exceptions are
-    lines of their own in text, and a field in JSON.
+    LOG_FORMAT is `text` or `json`. The traceback of an exception follows its line in text, and is
+    a field in JSON.
     """
+    log_format = app.config["LOG_FORMAT"]
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name("app")
     handler.addFilter(_add_request_id)
@@ -50,20 +51,20 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}, log_format: str) ->
     root.addHandler(handler)
     root.setLevel(logging.INFO)
 
-    # Granian's workers report through the app's handler.
+    # Messages of granian's workers go through the app's handler.
     server = logging.getLogger("_granian")
     server.handlers.clear()
     server.propagate = True
     {% if cookiecutter.framework == "quart" %}
-    # The development server repeats its address, and has a line of its own for every request.
-    app.logger.addFilter(_is_news)
+    # The development server repeats its URL, and writes a second line for every request.
+    app.logger.addFilter(_is_no_repetition)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     app.asgi_app = RequestLog(app.asgi_app)  # type: ignore[method-assign]
     {% else %}
-    # The development server has a line of its own, which quotes the query with Logto's code in it.
+    # The development server writes a second line for every request, with codes in its query.
     development = logging.getLogger("werkzeug")
-    development.addFilter(_is_news)
-    # What it says at its start is made for a terminal, in colours and in several lines.
+    development.addFilter(_is_no_repetition)
+    # Its messages at the start are for a terminal, in colours and in several lines.
     plain = log_format == "text"
     development.handlers = [logging.StreamHandler(sys.stderr)] if plain else []
     development.propagate = not plain
@@ -72,10 +73,10 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}, log_format: str) ->
 
 
 class RequestLog:
-    """Gives every request an id and every answer a line: method, path, status, milliseconds.
+    """Gives every request an ID and a line in the log: method, path, status, milliseconds.
 
-    The id is that of the `X-Request-ID` header if it is a safe one, else a new one, and goes back
-    in the same header. The query is never logged: it holds Logto's codes.
+    The ID comes from the `X-Request-ID` header if it is safe. Otherwise it is new. The response
+    has it in the same header. The query is never logged, because it can hold secrets.
     """
 
     {% if cookiecutter.framework == "quart" %}
@@ -112,7 +113,7 @@ class RequestLog:
         own_id = safe_or_new(environ.get("HTTP_X_REQUEST_ID", ""))
 
         def start_and_log(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            # In WSGI, text is bytes in disguise (PEP 3333).
+            # WSGI passes bytes as text (PEP 3333).
             path = environ["PATH_INFO"].encode("latin-1", "replace")
             log_request(environ["REQUEST_METHOD"], path, int(status[:3]), started)
             return start_response(status, [*headers, ("X-Request-ID", own_id)], *exc_info)
@@ -126,12 +127,12 @@ class RequestLog:
 
 
 def safe_or_new(sent: str) -> str:
-    """The id that a request came with, or a new one if it has none or not a safe one."""
+    """Return the ID that the client sent, or a new ID if that is missing or not safe."""
     return sent if SAFE_ID.fullmatch(sent) else secrets.token_hex(16)
 
 
 def log_request(method: str, path: str | bytes, status: int, started: float) -> None:
-    """Write the line of a request; `started` is of `time.perf_counter()`."""
+    """Write the line of a request that started at this `time.perf_counter()`."""
     milliseconds = round((time.perf_counter() - started) * 1000, 1)
     path = quote(path)[:LONGEST_PATH]
     fields = {"method": method, "path": path, "status": status, "milliseconds": milliseconds}
@@ -139,7 +140,7 @@ def log_request(method: str, path: str | bytes, status: int, started: float) -> 
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people, each with the beginning of the request's id."""
+    """Lines for people, each with the first characters of the request's ID."""
 
     def __init__(self) -> None:
         super().__init__("{asctime} {levelname} {request:8.8} {name}: {message}", style="{")
@@ -147,12 +148,12 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.request = getattr(record, "request_id", "-")
-        # A line break in what came from outside must not look like a line of the log.
+        # A line break in a text from outside must not look like a new line of the log.
         return super().formatMessage(record).replace("\n", "\\n").replace("\r", "\\r")
 
 
 def json_formatter() -> JsonFormatter:
-    """Lines for machines: time (UTC), level, logger, message, request_id, and the fields above."""
+    """Return a formatter for machines: UTC time, level, logger, message, request_id and fields."""
     return JsonFormatter(
         ["levelname", "name", "message"],
         rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
@@ -167,7 +168,7 @@ def _add_request_id(record: logging.LogRecord) -> bool:
     return True
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_no_repetition(record: logging.LogRecord) -> bool:
     {% if cookiecutter.framework == "quart" %}
     return not str(record.msg).startswith(("%(h)s ", "Running on "))
     {% else %}

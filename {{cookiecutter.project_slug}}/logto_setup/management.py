@@ -4,17 +4,16 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import click
 
-from ..config import ConfigError
-from .http import Unreachable, ask
+from app.auth.oidc import LogtoUnavailable, request
+from app.config import ConfigError
 
 ROLE = "the role Logto Management API access"
 
 
 class ManagementError(click.ClickException):
-    """Logto refuses a call or does not answer; the text has no secret in it."""
+    """Logto refuses a call or does not respond. The text holds no secret."""
 
 
 def default_resource(endpoint: str) -> str:
@@ -29,8 +28,7 @@ def default_resource(endpoint: str) -> str:
 class ManagementApi:
     """Calls `{endpoint}/api/...` with a token for the machine-to-machine application."""
 
-    def __init__(self, http: aiohttp.ClientSession, endpoint: str) -> None:
-        self.http = http
+    def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.headers: dict[str, str] = {}
 
@@ -58,30 +56,30 @@ class ManagementApi:
             "scope": "all",
         }
         try:
-            answer = await ask(self.http, "POST", url, data=form)
-        except Unreachable as error:
+            response = await request("POST", url, data=form)
+        except LogtoUnavailable as error:
             raise ManagementError(f"{url}: {error}.") from None
-        if answer.error == "invalid_client":
+        if response.error == "invalid_client":
             raise ManagementError(f"Logto refuses {' or '.join(names)}.")
-        if answer.error == "invalid_target":
+        if response.error == "invalid_target":
             hint = "LOGTO_MANAGEMENT_RESOURCE must be its identifier."
             raise ManagementError(f"Logto has no Management API {resource}: {hint}")
-        if answer.status != 200 or "access_token" not in answer.json:
-            raise ManagementError(f"No token at {url}: {answer.summary}.")
-        self.headers["Authorization"] = f"Bearer {answer.json['access_token']}"
+        if response.status != 200 or "access_token" not in response.json:
+            raise ManagementError(f"No token at {url}: {response.summary}.")
+        self.headers["Authorization"] = f"Bearer {response.json['access_token']}"
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
-        """What the API answers, as JSON.
+        """Return the JSON that the API responds with.
 
         Raises:
             ManagementError: if it refuses, with its code and never with what was sent.
         """
         url = f"{self.endpoint}/api/{path}"
         try:
-            answer = await ask(self.http, method, url, headers=self.headers, json=body)
-        except Unreachable as error:
+            response = await request(method, url, headers=self.headers, json=body)
+        except LogtoUnavailable as error:
             raise ManagementError(f"{method} /api/{path}: {error}.") from None
-        if not 200 <= answer.status < 300 or answer.data is None:
-            hint = f" Has the app {ROLE}?" if answer.status in (401, 403) else ""
-            raise ManagementError(f"{method} /api/{path}: {answer.summary}.{hint}")
-        return answer.data
+        if not 200 <= response.status < 300 or response.data is None:
+            hint = f" Has the app {ROLE}?" if response.status in (401, 403) else ""
+            raise ManagementError(f"{method} /api/{path}: {response.summary}.{hint}")
+        return response.data

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import PROJECT_DIR
+from app.config import PROJECT_DIR
 
 FILE = Path("connectors", "azure-ad.json")
+FOLDER = PROJECT_DIR / "connectors"
 FACTORY = "azuread-universal"
 TARGET = "azuread"
 # The file goes into git, so these two have their place elsewhere.

@@ -13,11 +13,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 {% if cookiecutter.api_resource %}
-from ..api import SCOPES
+from app.api import SCOPES
 {% endif %}
-from ..config import LOOPBACK, Config, ConfigError
+from app.config import Config, ConfigError, is_loopback
+
 from . import connector
-from .http import calling
 from .management import ManagementApi, ManagementError
 from .output import say
 
@@ -46,26 +46,25 @@ async def run(config: Config, *, dry_run: bool, social_only: bool) -> None:
         ManagementError: if Logto refuses, saying what was done and what was not.
     """
     endpoint = config.LOGTO_ENDPOINT.rstrip("/")
-    async with calling() as http:
-        api = ManagementApi(http, endpoint)
-        await api.sign_in()
-        plan = Plan(api, config, social_only)
-        changes = await plan.changes()
-        for change in changes:
-            say(change.what, "green")
-            for difference in change.differences:
-                say(f"  {difference}")
-        if dry_run and changes:
-            say("Nothing was sent (--dry-run).")
-        elif changes:
-            await _write(changes)
-            # Logto answers 200 also where it drops what it was sent.
-            left = await plan.changes()
-            if left:
-                raise ManagementError(f"Logto took, but did not keep: {_listed(left)}.")
-            say("Done; Logto has all of it.")
-        else:
-            say("There is nothing to do: Logto has all of this.")
+    api = ManagementApi(endpoint)
+    await api.sign_in()
+    plan = Plan(api, config, social_only)
+    changes = await plan.changes()
+    for change in changes:
+        say(change.what, "green")
+        for difference in change.differences:
+            say(f"  {difference}")
+    if dry_run and changes:
+        say("Nothing was sent (--dry-run).")
+    elif changes:
+        await _write(changes)
+        # Logto answers 200 also where it drops what it was sent.
+        left = await plan.changes()
+        if left:
+            raise ManagementError(f"Logto took, but did not keep: {_listed(left)}.")
+        say("Done; Logto has all of it.")
+    else:
+        say("There is nothing to do: Logto has all of this.")
     _say_azure(config, plan.azure, f"{endpoint}/callback/{plan.connector_id}")
 
 
@@ -128,7 +127,7 @@ class Plan:
         uri = f"{self.config.ORIGIN}/backchannel-logout"
         known = there.get("backchannelLogoutUri")
         # There is one at most. Logto never calls an address of its own machine.
-        if known != uri and (not known or urlsplit(known).hostname in LOOPBACK):
+        if known != uri and (not known or is_loopback(urlsplit(known).hostname or "")):
             merged |= {"backchannelLogoutUri": uri, "backchannelLogoutSessionRequired": True}
             differences.append(f"+ back-channel logout URI {uri}")
         body = {"oidcClientMetadata": merged}

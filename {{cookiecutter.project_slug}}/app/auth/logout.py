@@ -1,6 +1,6 @@
-"""Back-channel logout: Logto says that a user has signed out, without the user's browser.
+"""Back-channel logout: Logto notifies the app that a user has signed out elsewhere.
 
-OpenID Connect Back-Channel Logout 1.0.
+The rules are those of OpenID Connect Back-Channel Logout 1.0.
 """
 
 import logging
@@ -11,54 +11,46 @@ import jwt
 from {{ cookiecutter.framework }} import Blueprint, current_app, jsonify, request
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 
-from ..sessions import StoreUnavailable, sessions
-from .client import LogtoUnavailable, logto, one_line
+from ..server.sessions import store
+from ..server.stores import StoreUnavailable
+from .client import logto
+from .oidc import LEEWAY, LogtoUnavailable, decode, printable
 
-backchannel = Blueprint("backchannel", __name__)
+bp = Blueprint("logout", __name__)
 log = logging.getLogger(__name__)
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
-LEEWAY = 30
-"""Seconds that the clocks of Logto and this machine may differ."""
 
 
-@backchannel.post("/backchannel-logout")
+@bp.post("/backchannel-logout")
 async def backchannel_logout() -> ResponseReturnValue:
-    """End the sessions that Logto's logout token names (section 2.5)."""
+    """End the sessions that the logout token names (section 2.5)."""
     form = {{ cookiecutter.__await }}request.form
     try:
         claims = await _verified(form.get("logout_token", ""))
         remaining = int(claims["exp"] - time.time()) + LEEWAY
         used = f"logout:{claims['jti']}"
-        if not {{ cookiecutter.__await }}sessions.store.claim(used, ttl=max(remaining, 1)):
+        if not {{ cookiecutter.__await }}store.lock(used, ttl=max(remaining, 1)):
             raise jwt.InvalidTokenError("this token was used before")
         try:
-            ended = {{ cookiecutter.__await }}sessions.store.delete_all(
-                sid=claims.get("sid"), sub=None if claims.get("sid") else claims["sub"]
-            )
+            ended = {{ cookiecutter.__await }}store.delete_all({"sid": claims.get("sid"), "sub": claims.get("sub")})
         except StoreUnavailable:
             # Logto may send it again.
-            {{ cookiecutter.__await }}sessions.store.release(used)
+            {{ cookiecutter.__await }}store.unlock(used)
             raise
-    except (jwt.InvalidTokenError, LogtoUnavailable, StoreUnavailable) as error:
-        log.warning("Back-channel logout refused: %s", one_line(str(error)))
+    except (jwt.PyJWTError, LogtoUnavailable, StoreUnavailable) as error:
+        log.warning("Back-channel logout refused: %s", printable(error))
         return jsonify(error="invalid_request", error_description="Not a valid logout token."), 400
     log.info("Back-channel logout: sub=%s, %d sessions ended", claims.get("sub"), ended)
     return "", 200
 
 
 async def _verified(token: str) -> dict[str, Any]:
-    """The claims of a logout token, once every rule of section 2.6 holds."""
+    """Return the claims of a logout token that keeps every rule of section 2.6."""
     key = await logto.signing_key(token)
-    decoded = jwt.decode_complete(
-        token,
-        key,
-        algorithms=[key.algorithm_name],
-        issuer=logto.issuer,
-        audience=current_app.config["LOGTO_APP_ID"],
-        leeway=LEEWAY,
-        options={"require": ["iss", "aud", "iat", "exp", "jti", "events"]},
-    )
+    app_id = current_app.config["LOGTO_APP_ID"]
+    require = ["iat", "exp", "jti", "events"]
+    decoded = decode(token, key, issuer=logto.issuer, audience=app_id, require=require)
     claims: dict[str, Any] = decoded["payload"]
     if str(decoded["header"].get("typ")).lower() != "logout+jwt":
         raise jwt.InvalidTokenError("typ is not logout+jwt")

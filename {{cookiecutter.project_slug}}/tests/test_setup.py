@@ -1,23 +1,22 @@
-"""The commands, against the local Logto."""
+"""The commands `{{ cookiecutter.framework }} logto check` and `{{ cookiecutter.framework }} logto provision`, with the local Logto."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from conftest import CALLBACK, HOME
 
-from app.cli import connector, logto
-from app.cli.management import default_resource
 from dev.local_logto import LocalLogto
+from logto_setup import commands, connector
+from logto_setup.management import default_resource
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def fresh_logto() -> Any:
+def fresh_logto() -> Iterator[LocalLogto]:
     with LocalLogto(
         app_id="test-app", redirect_uris=[CALLBACK], post_logout_redirect_uris=[HOME]
     ) as fresh:
@@ -30,7 +29,7 @@ def fresh_logto() -> Any:
 
 @pytest.fixture
 def run(fresh_logto: LocalLogto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `{{ cookiecutter.framework }} logto ...` in an environment of its own."""
+    """Run `{{ cookiecutter.framework }} logto ...` with these variables and without your `.env`."""
     variables = {
         "LOGTO_ENDPOINT": fresh_logto.endpoint,
         "LOGTO_APP_ID": "test-app",
@@ -49,15 +48,16 @@ def run(fresh_logto: LocalLogto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return lambda *words, **more: CliRunner().invoke(logto, words, env=more)
+    monkeypatch.setattr("app.config.PROJECT_DIR", tmp_path)
+    return lambda *words, **more: CliRunner().invoke(commands, words, env=more)
 
 
-def test_a_right_set_up_is_green(run: Run) -> None:
+def test_everything_is_right(run: Run) -> None:
     done = run("check")
     assert done.exit_code == 0, done.output
 
 
-def test_what_is_wrong_is_red_and_says_what_to_paste(run: Run, fresh_logto: LocalLogto) -> None:
+def test_a_mistake_is_reported_with_the_value_to_paste(run: Run, fresh_logto: LocalLogto) -> None:
     fresh_logto.application.redirect_uris = []
     done = run("check", "--json")
     red = [row for row in json.loads(done.output)["checks"] if row["ok"] is False]
@@ -65,13 +65,13 @@ def test_what_is_wrong_is_red_and_says_what_to_paste(run: Run, fresh_logto: Loca
     assert [(row["name"], row["value"]) for row in red] == [("callback_url", CALLBACK)]
 
 
-def test_a_missing_variable_is_a_row_too(run: Run) -> None:
+def test_a_missing_variable_is_reported(run: Run) -> None:
     done = run("check", LOGTO_APP_SECRET="")
     assert done.exit_code == 1
     assert "LOGTO_APP_SECRET" in done.output
 
 
-def test_provision_makes_a_blank_logto_ready_once(run: Run, fresh_logto: LocalLogto) -> None:
+def test_provision_prepares_an_empty_logto_once(run: Run, fresh_logto: LocalLogto) -> None:
     fresh_logto.clear()
     done = run("provision")
     assert done.exit_code == 0, done.output
@@ -88,9 +88,9 @@ def test_provision_makes_a_blank_logto_ready_once(run: Run, fresh_logto: LocalLo
         ("https://login.books.example", "https://default.logto.app/api"),
     ],
 )
-def test_the_management_api_is_that_of_the_tenant(endpoint: str, resource: str) -> None:
+def test_each_tenant_has_its_management_api(endpoint: str, resource: str) -> None:
     assert default_resource(endpoint) == resource
 
 
-def test_git_gets_no_secret_of_azure() -> None:
+def test_the_connector_file_has_no_secret() -> None:
     assert connector.read()["clientSecret"] == "<client-secret>"

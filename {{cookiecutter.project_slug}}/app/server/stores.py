@@ -1,17 +1,16 @@
-"""Where sessions are kept: SQLite on one machine, Redis for many.
+"""Where sessions are kept: SQLite on one machine, Redis for several machines.
 
-Both keep JSON under a key until its time to live is over, and raise `StoreUnavailable` when
-they cannot do what was asked. All times are in seconds.
+Both stores keep entries under a key until its time to live ends, in the format of the framework's
+own session: JSON, with tags for `datetime`, `UUID` and others. They raise `StoreUnavailable` when
+they cannot do what was requested. All times are in seconds.
 """
 
 {% if cookiecutter.framework == "quart" %}
 import asyncio
 {% endif %}
-import json
-import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 {% if cookiecutter.framework == "quart" %}
 from concurrent.futures import ThreadPoolExecutor
 {% endif %}
@@ -20,16 +19,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 {% if cookiecutter.framework == "quart" %}
+from quart.sessions import session_json_serializer as tagged
 from redis.asyncio import BlockingConnectionPool, Redis
 {% else %}
+from flask.sessions import session_json_serializer as tagged
 from redis import BlockingConnectionPool, Redis
 {% endif %}
 from redis.exceptions import RedisError
 
-PROJECT_DIR = Path(__file__).resolve().parents[2]
 TIME_LIMIT = 3.0
 """Seconds to wait for a locked file, or for Redis."""
 PREFIX = "{{ cookiecutter.project_slug }}:"
+
+
+Index = Mapping[str, str | None]
+"""How to find a session again: the `sub` of its user, and its `sid` at the provider."""
 
 
 class StoreUnavailable(Exception):
@@ -37,44 +41,43 @@ class StoreUnavailable(Exception):
 
 
 class Store(Protocol):
-    """What a session store can do; add your own by writing these methods."""
+    """The methods of a session store. To add another store, write a class with these methods."""
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
-        """The session under the key, None if there is none or its time is over."""
+        """Return the session under the key, or None if there is none or it has expired."""
 
-    {{ cookiecutter.__async }}def create(
-        self,
-        key: str,
-        data: dict[str, Any],
-        ttl: int,
-        sub: str | None = None,
-        sid: str | None = None,
-    ) -> None:
-        """Keep a new session, to be found by its user (`sub`) and Logto session (`sid`) as well."""
+    {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
+        """Save a new session, so that `delete_all` finds it."""
 
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
-        """Set and remove these entries in one step; a session that has ended stays ended."""
+        """Set and remove these entries in one step. Do nothing if the session has ended."""
 
     {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
-        """End a session; False if there was none, so that one of two callers gets True."""
+        """End a session. Return whether this call ended it: of two parallel calls, one did."""
 
-    {{ cookiecutter.__async }}def delete_all(self, *, sub: str | None = None, sid: str | None = None) -> int:
-        """End every session of a user (`sub`) or of a Logto session (`sid`); how many."""
+    {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
+        """End every session with this `sid`, or without one, with this `sub`. Return how many."""
 
-    {{ cookiecutter.__async }}def claim(self, name: str, ttl: int) -> bool:
-        """Take a name until it is released or its time is over; True for one caller only."""
+    {{ cookiecutter.__async }}def lock(self, name: str, ttl: int) -> bool:
+        """Take the lock of this name, until `unlock` or the end of its time to live.
 
-    {{ cookiecutter.__async }}def release(self, name: str) -> None:
-        """Give a claimed name back."""
+        Return False if another caller has the lock.
+        """
+
+    {{ cookiecutter.__async }}def unlock(self, name: str) -> None:
+        """Release the lock of this name."""
 
     {{ cookiecutter.__async }}def ping(self) -> None:
-        """See that the store can be written."""
+        """Check that the store can be written."""
+
+    {{ cookiecutter.__async }}def close(self) -> None:
+        """Close all connections."""
 
 
-def open_store(url: str) -> Store:
-    """The store of a SESSION_URL; a relative SQLite path starts at the project folder."""
+def open_store(url: str, folder: str) -> Store:
+    """Return the store of a SESSION_URL. A relative SQLite path is relative to the folder."""
     if url.startswith("sqlite:///"):
-        return SQLiteStore(PROJECT_DIR / url.removeprefix("sqlite:///"))
+        return SQLiteStore(Path(folder, url.removeprefix("sqlite:///")))
     return RedisStore(url)
 
 
@@ -88,12 +91,12 @@ class SQLiteStore:
         CREATE INDEX IF NOT EXISTS sessions_by_expiry ON sessions (expires_at);
         CREATE INDEX IF NOT EXISTS sessions_by_sub ON sessions (sub) WHERE sub IS NOT NULL;
         CREATE INDEX IF NOT EXISTS sessions_by_sid ON sessions (sid) WHERE sid IS NOT NULL;
-        CREATE TABLE IF NOT EXISTS claims (name TEXT PRIMARY KEY, expires_at REAL NOT NULL);
+        CREATE TABLE IF NOT EXISTS locks (name TEXT PRIMARY KEY, expires_at REAL NOT NULL);
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._idle: list[tuple[sqlite3.Connection, os.stat_result]] = []
+        self._idle: list[sqlite3.Connection] = []
         {% if cookiecutter.framework == "quart" %}
         self._readers, self._writers = ThreadPoolExecutor(4), ThreadPoolExecutor(4)
         {% endif %}
@@ -102,27 +105,14 @@ class SQLiteStore:
         rows, _ = {{ cookiecutter.__await }}self._execute(
             "SELECT data FROM sessions WHERE key = ? AND expires_at > ?", key, time.time()
         )
-        return json.loads(rows[0][0]) if rows else None
+        return tagged.loads(rows[0][0]) if rows else None
 
-    {{ cookiecutter.__async }}def create(
-        self,
-        key: str,
-        data: dict[str, Any],
-        ttl: int,
-        sub: str | None = None,
-        sid: str | None = None,
-    ) -> None:
+    {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
         now = time.time()
-        {{ cookiecutter.__await }}self._execute(
-            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?)",
-            key,
-            json.dumps(data),
-            now + ttl,
-            sub,
-            sid,
-        )
-        # A few at a time, so that a long backlog never holds the write lock for long.
-        for table in ("sessions", "claims"):
+        row = (key, tagged.dumps(data), now + ttl, index.get("sub"), index.get("sid"))
+        {{ cookiecutter.__await }}self._execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", *row)
+        # A few rows at a time, so that a long backlog does not keep the write lock.
+        for table in ("sessions", "locks"):
             {{ cookiecutter.__await }}self._execute(
                 f"DELETE FROM {table} WHERE rowid IN"
                 f" (SELECT rowid FROM {table} WHERE expires_at <= ? LIMIT 100)",
@@ -132,8 +122,8 @@ class SQLiteStore:
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
         {{ cookiecutter.__await }}self._execute(
             "UPDATE sessions SET data = merged(data, ?, ?) WHERE key = ?",
-            json.dumps(changed),
-            json.dumps(removed),
+            tagged.dumps(changed),
+            tagged.dumps(removed),
             key,
         )
 
@@ -141,15 +131,16 @@ class SQLiteStore:
         _, count = {{ cookiecutter.__await }}self._execute("DELETE FROM sessions WHERE key = ?", key)
         return count > 0
 
-    {{ cookiecutter.__async }}def delete_all(self, *, sub: str | None = None, sid: str | None = None) -> int:
-        ended = "DELETE FROM sessions WHERE sub = ? OR sid = ?"
-        _, count = {{ cookiecutter.__await }}self._execute(ended, sub, sid)
+    {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
+        name = "sid" if index.get("sid") else "sub"
+        ended = f"DELETE FROM sessions WHERE {name} = ?"
+        _, count = {{ cookiecutter.__await }}self._execute(ended, index[name])
         return count
 
-    {{ cookiecutter.__async }}def claim(self, name: str, ttl: int) -> bool:
+    {{ cookiecutter.__async }}def lock(self, name: str, ttl: int) -> bool:
         now = time.time()
         _, count = {{ cookiecutter.__await }}self._execute(
-            "INSERT INTO claims VALUES (?1, ?2 + ?3) ON CONFLICT (name)"
+            "INSERT INTO locks VALUES (?1, ?2 + ?3) ON CONFLICT (name)"
             " DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?2",
             name,
             now,
@@ -157,84 +148,80 @@ class SQLiteStore:
         )
         return count > 0
 
-    {{ cookiecutter.__async }}def release(self, name: str) -> None:
-        {{ cookiecutter.__await }}self._execute("DELETE FROM claims WHERE name = ?", name)
+    {{ cookiecutter.__async }}def unlock(self, name: str) -> None:
+        {{ cookiecutter.__await }}self._execute("DELETE FROM locks WHERE name = ?", name)
 
     {{ cookiecutter.__async }}def ping(self) -> None:
         # A statement that changes no row would write nothing.
-        {{ cookiecutter.__await }}self._execute("REPLACE INTO claims VALUES ('ping', 0)")
+        {{ cookiecutter.__await }}self._execute("REPLACE INTO locks VALUES ('ping', 0)")
+
+    {{ cookiecutter.__async }}def close(self) -> None:
+        {% if cookiecutter.framework == "quart" %}
+        self._readers.shutdown()
+        self._writers.shutdown()
+        {% endif %}
+        while self._idle:
+            self._idle.pop().close()
 
     {{ cookiecutter.__async }}def _execute(self, sql: str, *values: Any) -> tuple[list[Any], int]:
         {% if cookiecutter.framework == "quart" %}
-        # SQLite blocks while it waits for the disk or for a lock: off the event loop, and readers,
-        # who need no lock, not behind those who wait for one.
+        # SQLite blocks while it waits for the disk or for a lock, so it runs in threads. Readers
+        # need no lock: with threads of their own, they do not wait behind writers.
         threads = self._readers if sql.startswith("SELECT") else self._writers
         try:
             async with asyncio.timeout(TIME_LIMIT + 1):
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(threads, self._run, sql, values)
         except TimeoutError as error:
-            raise StoreUnavailable(f"{self.path}: too many are waiting for it") from error
+            raise StoreUnavailable(f"{self.path}: too many requests wait for it") from error
 
     def _run(self, sql: str, values: tuple[Any, ...]) -> tuple[list[Any], int]:
         {% endif %}
-        """Run one statement, a transaction of its own: its rows, and how many it changed."""
+        """Run one statement as a transaction. Return its rows and the number of changed rows."""
         connection = None
         try:
-            connection, file = self._take()
+            with suppress(IndexError):
+                connection = self._idle.pop()
+            connection = connection or self._connect()
             cursor = connection.execute(sql, values)
             rows = cursor.fetchall()
         except (sqlite3.Error, OSError) as error:
             if connection:
                 connection.close()
             raise StoreUnavailable(f"{self.path}: {error}") from error
-        self._idle.append((connection, file))
+        self._idle.append(connection)
         return rows, cursor.rowcount
 
-    def _take(self) -> tuple[sqlite3.Connection, os.stat_result]:
-        while True:
-            try:
-                connection, file = self._idle.pop()
-            except IndexError:
-                connection = self._connect()
-                return connection, self.path.stat()
-            # A file that was deleted lives on for those who have it open, and for nobody else.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(file, self.path.stat()):
-                    return connection, file
-            connection.close()
-
     def _connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = not self.path.exists()
+        if not self.path.exists():
+            # The file holds refresh tokens. SQLite gives its other files the mode of this one.
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.touch(mode=0o600)
         connection = sqlite3.connect(
             self.path, timeout=TIME_LIMIT, isolation_level=None, check_same_thread=False
         )
-        # Write-ahead logging: readers never wait for a writer, and a killed process loses nothing.
-        # Of several processes that create the file at once, one sets it and others are refused.
+        # With write-ahead logging, readers do not wait for writers, and a killed process loses
+        # nothing. If several processes create the file at once, SQLite refuses all but one.
         with suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(self.SCHEMA)
         connection.create_function("merged", 3, _merged, deterministic=True)
-        for suffix in ("", "-wal", "-shm") if new else ():
-            # Refresh tokens are in it. (To open it here would undo the locks that SQLite holds.)
-            with suppress(OSError):
-                Path(f"{self.path}{suffix}").chmod(0o600)
         return connection
 
 
 def _merged(data: str, changed: str, removed: str) -> str:
-    entries = json.loads(data) | json.loads(changed)
-    for name in json.loads(removed):
+    entries = tagged.loads(data) | tagged.loads(changed)
+    for name in tagged.loads(removed):
         entries.pop(name, None)
-    return json.dumps(entries)
+    return tagged.dumps(entries)
 
 
 class RedisStore:
-    """Sessions in Redis, one hash each, for an app that runs on several machines."""
+    """Sessions in Redis, one hash per session, for an app that runs on several machines."""
 
-    # KEYS[1]: the session; ARGV[1]: how many names and values are set; then those to remove.
+    # KEYS[1]: the session. ARGV[1]: the number of names and values to set, which follow. The
+    # other arguments are the names to remove.
     UPDATE = """
         if redis.call('EXISTS', KEYS[1]) == 0 then return end
         local set = tonumber(ARGV[1])
@@ -243,8 +230,8 @@ class RedisStore:
     """
 
     def __init__(self, url: str) -> None:
-        # Blocking: when all connections are in use, requests wait for one and do not fail.
-        pool: Any = BlockingConnectionPool.from_url(
+        # When all connections are in use, a request waits for one and does not fail.
+        self._pool: Any = BlockingConnectionPool.from_url(
             url,
             max_connections=50,
             timeout=TIME_LIMIT,
@@ -252,38 +239,31 @@ class RedisStore:
             socket_connect_timeout=TIME_LIMIT,
             decode_responses=True,
         )
-        # The annotations of Redis take answers for bytes, whatever the pool decodes.
-        self._redis: Any = Redis(connection_pool=pool)
+        # The type hints of redis-py say bytes, even if the pool decodes responses.
+        self._redis: Any = Redis(connection_pool=self._pool)
         self._update = self._redis.register_script(self.UPDATE)
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
         with _redis_errors():
             entries = {{ cookiecutter.__await }}self._redis.hgetall(f"{PREFIX}session:{key}")
-        return {name: json.loads(value) for name, value in entries.items()} or None
+        return {name: tagged.loads(value) for name, value in entries.items()} or None
 
-    {{ cookiecutter.__async }}def create(
-        self,
-        key: str,
-        data: dict[str, Any],
-        ttl: int,
-        sub: str | None = None,
-        sid: str | None = None,
-    ) -> None:
+    {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
         name, now = f"{PREFIX}session:{key}", time.time()
         pipeline = self._redis.pipeline()
-        pipeline.hset(name, mapping={k: json.dumps(v) for k, v in data.items()})
+        pipeline.hset(name, mapping={k: tagged.dumps(v) for k, v in data.items()})
         pipeline.expire(name, ttl)
-        for index, value in (("sub", sub), ("sid", sid)):
+        for kind, value in index.items():
             if value:
-                pipeline.zremrangebyscore(f"{PREFIX}{index}:{value}", 0, now)
-                pipeline.zadd(f"{PREFIX}{index}:{value}", {name: now + ttl})
-                pipeline.expire(f"{PREFIX}{index}:{value}", ttl)
+                pipeline.zremrangebyscore(f"{PREFIX}{kind}:{value}", 0, now)
+                pipeline.zadd(f"{PREFIX}{kind}:{value}", {name: now + ttl})
+                pipeline.expire(f"{PREFIX}{kind}:{value}", ttl)
         with _redis_errors():
             {{ cookiecutter.__await }}pipeline.execute()
 
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
         name = f"{PREFIX}session:{key}"
-        values = [text for item in changed.items() for text in (item[0], json.dumps(item[1]))]
+        values = [text for item in changed.items() for text in (item[0], tagged.dumps(item[1]))]
         with _redis_errors():
             {{ cookiecutter.__await }}self._update(keys=[name], args=[len(values), *values, *removed])
 
@@ -291,29 +271,33 @@ class RedisStore:
         with _redis_errors():
             return bool({{ cookiecutter.__await }}self._redis.delete(f"{PREFIX}session:{key}"))
 
-    {{ cookiecutter.__async }}def delete_all(self, *, sub: str | None = None, sid: str | None = None) -> int:
-        index = f"{PREFIX}sid:{sid}" if sid else f"{PREFIX}sub:{sub}"
+    {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
+        kind = "sid" if index.get("sid") else "sub"
+        key = f"{PREFIX}{kind}:{index[kind]}"
         with _redis_errors():
-            names = {{ cookiecutter.__await }}self._redis.zrange(index, 0, -1)
+            names = {{ cookiecutter.__await }}self._redis.zrange(key, 0, -1)
             if not names:
                 return 0
             ended = int({{ cookiecutter.__await }}self._redis.delete(*names))
-            # Not the whole index: a session may have joined it meanwhile.
-            {{ cookiecutter.__await }}self._redis.zrem(index, *names)
+            # Not the whole index: another session may have been added meanwhile.
+            {{ cookiecutter.__await }}self._redis.zrem(key, *names)
         return ended
 
-    {{ cookiecutter.__async }}def claim(self, name: str, ttl: int) -> bool:
+    {{ cookiecutter.__async }}def lock(self, name: str, ttl: int) -> bool:
         with _redis_errors():
-            claimed = {{ cookiecutter.__await }}self._redis.set(f"{PREFIX}claim:{name}", "", nx=True, ex=ttl)
-        return bool(claimed)
+            locked = {{ cookiecutter.__await }}self._redis.set(f"{PREFIX}lock:{name}", "", nx=True, ex=ttl)
+        return bool(locked)
 
-    {{ cookiecutter.__async }}def release(self, name: str) -> None:
+    {{ cookiecutter.__async }}def unlock(self, name: str) -> None:
         with _redis_errors():
-            {{ cookiecutter.__await }}self._redis.delete(f"{PREFIX}claim:{name}")
+            {{ cookiecutter.__await }}self._redis.delete(f"{PREFIX}lock:{name}")
 
     {{ cookiecutter.__async }}def ping(self) -> None:
         with _redis_errors():
             {{ cookiecutter.__await }}self._redis.set(f"{PREFIX}ping", "", ex=1)
+
+    {{ cookiecutter.__async }}def close(self) -> None:
+        {{ cookiecutter.__await }}self._pool.disconnect()
 
 
 @contextmanager

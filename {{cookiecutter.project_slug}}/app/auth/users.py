@@ -1,4 +1,4 @@
-"""Who is signed in, and pages that only they can see."""
+"""The signed-in user, and pages that only signed-in users can see."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 from werkzeug.local import LocalProxy
 from werkzeug.urls import iri_to_uri
 
-from ..errors import this_page, wants_json
-from ..sessions import session
+from ..server.errors import this_page, wants_json
+from ..server.sessions import session
 from .client import logto
 
 P = ParamSpec("P")
 
 LONGEST_PATH = 2000
-"""Characters of an address to come back to; some proxies take no longer ones."""
+"""Characters of a path to come back to. Some proxies accept no longer ones."""
 
 
 @dataclass(frozen=True)
 class User:
-    """The signed-in user, from the verified ID token. Only `sub` never changes: key on it."""
+    """The signed-in user, from the verified ID token. Only `sub` never changes: use it as key."""
 
     sub: str
     name: str | None = None
@@ -34,25 +34,27 @@ class User:
 
     @property
     def display_name(self) -> str:
-        """What to call the user: the first of name, username, email and sub that there is."""
+        """The text to show for the user: name, else username, else email, else sub."""
         return self.name or self.username or self.email or self.sub
 
 
 def _load_user() -> User | None:
-    if "user" not in g:
-        claims = session.get("user")
+    claims = session.get("user")
+    user: User | None = g.get("user")
+    if user is None or user.claims is not claims:
+        # No user yet, or the user of another session: `g` can live longer than a request.
         names = ("sub", "name", "username", "email", "picture")
-        g.user = User(claims=claims, **{n: claims.get(n) for n in names}) if claims else None
-    user: User | None = g.user
+        user = User(claims=claims, **{n: claims.get(n) for n in names}) if claims else None
+        g.user = user
     return user
 
 
 current_user: User = LocalProxy(_load_user)  # type: ignore[assignment]
-"""The user of this request; false when nobody is signed in."""
+"""The user of this request. False when nobody is signed in."""
 
 
 def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]:
-    """Let only signed-in users see a view; others sign in first and come back to it."""
+    """Allow only signed-in users to see a view. Others sign in first and come back to it."""
 
     @wraps(view)
     {{ cookiecutter.__async }}def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -72,17 +74,17 @@ def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]:
 
 
 def ask_to_sign_in() -> ResponseReturnValue:
-    """Send a person to sign in and back; tell a script (`Accept: application/json`) with a 401."""
+    """Redirect to the sign-in, with the way back. Scripts that prefer JSON get a 401 instead."""
     if wants_json():
         return jsonify(error="sign_in_required", message="Sign in first."), 401
     return redirect(url_for("auth.sign_in", next=this_page()))
 
 
 def local_path(target: str) -> str:
-    """The target if it is a path of this app, else `/`: `next` must not lead elsewhere.
+    """Return the target if it is a path of this app, else `/`: `next` must not lead elsewhere.
 
-    Browsers read `\\\\` as `/` and drop control characters and blanks at the ends, so whatever
-    holds one of these is not taken for a path.
+    Browsers read `\\\\` as `/` and drop control characters and spaces at the ends, so a target
+    with one of these is not a path.
     """
     plain = target.isprintable() and "\\" not in target and target == target.strip()
     if not plain or not target.startswith("/") or target.startswith("//"):

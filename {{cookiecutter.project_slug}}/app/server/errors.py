@@ -1,27 +1,37 @@
-"""What people and scripts see when something goes wrong: one page, one way on, no details."""
+"""What users and scripts see when something goes wrong: one page or JSON, without details."""
 
 {% if cookiecutter.framework == "quart" %}
 import errno
 {% endif %}
 import logging
+{% if cookiecutter.api_resource %}
+from typing import Any
+{% endif %}
 from urllib.parse import quote
 
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, jsonify, render_template, request
-from werkzeug.exceptions import HTTPException{% if cookiecutter.framework == "quart" %}, NotFound{% endif %}
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, {{ "Request, " if cookiecutter.api_resource }}Response, jsonify, render_template, request
+{% if cookiecutter.api_resource and cookiecutter.framework == "quart" %}
+from werkzeug.exceptions import BadRequest, HTTPException, NotFound
+{% elif cookiecutter.api_resource %}
+from werkzeug.exceptions import BadRequest, HTTPException
+{% elif cookiecutter.framework == "quart" %}
+from werkzeug.exceptions import HTTPException, NotFound
+{% else %}
+from werkzeug.exceptions import HTTPException
+{% endif %}
 
-
-from .sessions import StoreUnavailable
+from .stores import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 QUERY_CHARACTERS = "!$%&'()*+,/:;=?@"
-"""What may stand in a query as it is (RFC 3986, 3.4), and what escapes the rest."""
+"""Characters that a query may hold unquoted (RFC 3986, 3.4), and the `%` of quoted ones."""
 RETRY_AFTER = "30"
 """Seconds after which a client may try again (RFC 9110, 10.2.3)."""
 
 
 def wants_json() -> bool:
-    """Whether the request prefers JSON to a page."""
+    """Return whether the request prefers JSON to a page."""
     {% if cookiecutter.api_resource %}
     if request.path.startswith("/api/"):
         return True
@@ -31,20 +41,19 @@ def wants_json() -> bool:
 
 
 def this_page() -> str:
-    """The path and query of the request, to come back to; of a form that was sent, `/`."""
+    """Return path and query of the request, as a target to come back to; after a form, `/`."""
     if request.method not in ("GET", "HEAD"):
         return "/"
-    # As text they have lost what tells `/a%3Fb` from `/a?b`.
+    # `request.path` is already decoded, so quote it again.
     path = "/" + quote(request.path).lstrip("/")
     query = quote(request.query_string, safe=QUERY_CHARACTERS)
     return f"{path}?{query}" if query else path
 
 
 {{ cookiecutter.__async }}def problem(status: int, title: str, message: str, *, retry: str | None = None) -> Response:
-    """A page, or JSON where the request prefers it, with a link to try again or to go home.
+    """Return a page with a link to try again or to go home, or JSON if the request prefers JSON.
 
-    Takes the HTTP status, two texts of the app's own (never one that came from outside) and a
-    path to try again.
+    Takes the HTTP status, two texts that the app wrote itself, and a path to try again.
     """
     if wants_json():
         response = jsonify(error=title, message=message)
@@ -58,8 +67,8 @@ def this_page() -> str:
 
 
 {{ cookiecutter.__async }}def store_unavailable(error: StoreUnavailable) -> Response:
-    """Say that sessions cannot be read or written; why is for the log only."""
-    log.error("The session store does not answer: %s", error)
+    """Say that sessions cannot be read or written, and write the reason to the log."""
+    log.error("The session store is unavailable: %s", error)
     return {{ cookiecutter.__await }}problem(
         503,
         "This page is unavailable",
@@ -69,7 +78,7 @@ def this_page() -> str:
 
 
 {{ cookiecutter.__async }}def http_error(error: HTTPException) -> Response:
-    """Show the framework's own errors (404, 405, 500, ...) in the app's voice."""
+    """Show the framework's own errors (404, 405, 500, ...) in the app's style."""
     title, message = error.name, error.description or ""
     if error.code == 404:
         title, message = "There is no such page", "The address may be mistyped or out of date."
@@ -77,7 +86,7 @@ def this_page() -> str:
         title, message = "Something went wrong", "The error is in the log. Try again in a moment."
     {% if cookiecutter.api_resource %}
     if request.path.startswith("/api/"):
-        # For programs: RFC 6750's code, or the name of the status.
+        # Programs read the code of RFC 6750, or the name of the status.
         title = getattr(error, "error", None) or error.name.lower().replace(" ", "_")
     {% endif %}
     response = {{ cookiecutter.__await }}problem(error.code or 500, title, message)
@@ -88,18 +97,34 @@ def this_page() -> str:
 
 
 {% if cookiecutter.framework == "quart" %}
-async def file_error(error: OSError) -> Response:
-    """Quart looks for a static file under any name, also one that no file can have."""
-    if error.errno != errno.ENAMETOOLONG:
-        raise error
-    return await http_error(NotFound())
+async def static_file_error(error: OSError) -> Response:
+    """Show 404 if the name of a static file is longer than the file system allows."""
+    if request.endpoint == "static" and error.errno == errno.ENAMETOOLONG:
+        return await http_error(NotFound())
+    raise error
+
+
+{% endif %}
+{% if cookiecutter.api_resource %}
+class JSONRequest(Request):
+    """A request whose `get_json` answers 400 to every body that is not JSON."""
+
+    {{ cookiecutter.__async }}def get_json(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return {{ cookiecutter.__await }}super().get_json(*args, **kwargs)
+        except (RecursionError, UnicodeDecodeError):
+            message = "The JSON is not in UTF-8, or is nested too deeply."
+            raise BadRequest(message) from None
 
 
 {% endif %}
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     """Show these pages for all errors of the app."""
+    {% if cookiecutter.api_resource %}
+    app.request_class = JSONRequest
+    {% endif %}
     app.register_error_handler(StoreUnavailable, store_unavailable)
     app.register_error_handler(HTTPException, http_error)
     {% if cookiecutter.framework == "quart" %}
-    app.register_error_handler(OSError, file_error)
+    app.register_error_handler(OSError, static_file_error)
     {% endif %}

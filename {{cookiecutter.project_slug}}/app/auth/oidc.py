@@ -1,0 +1,391 @@
+"""Every HTTP call to Logto goes through `request`. Also here: the rules for Logto's tokens.
+
+SDK 0.2.1 sends its calls without a time limit and a proxy, follows redirects, and drops the HTTP
+status. `Oidc` replaces that part of the SDK.
+"""
+
+import asyncio
+import functools
+import json
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import jwt
+from logto.models.oidc import OidcProviderMetadata
+from logto.models.response import TokenResponse, UserInfoResponse
+from logto.OidcCore import OidcCore
+from pydantic import BaseModel, ValidationError
+
+from ..config import is_loopback
+from .keys import KeySet, usable_keys
+
+log = logging.getLogger(__name__)
+Model = TypeVar("Model", bound=BaseModel)
+
+TIME_LIMIT = 10.0
+"""Seconds that a request waits for Logto."""
+RETRY = 5.0
+"""Seconds without a second attempt after discovery or the keys could not be fetched."""
+PAUSE = 30.0
+"""Seconds in which signed-in users do not wait again for a Logto that did not respond."""
+LONGEST_PAUSE = 60
+"""Seconds of a `Retry-After` header that are respected."""
+SIZE_LIMIT = 2**20
+"""Bytes of a response that are read."""
+LEEWAY = 30
+"""Seconds that the clocks of Logto and of this machine may differ."""
+USER_AGENT = "{{ cookiecutter.project_slug }}/1.0"
+"""Some firewalls refuse the default of Python's libraries."""
+REASONS = {
+    aiohttp.ClientSSLError: "no https with a certificate that this machine trusts; for a private "
+    "certificate authority, set SSL_CERT_FILE",
+    aiohttp.ClientProxyConnectionError: "the proxy cannot be reached",
+    aiohttp.ClientConnectorDNSError: "there is no such host, or no network",
+    aiohttp.ClientConnectorError: "nothing listens there",
+    TimeoutError: "no response in time",
+}
+
+
+class LogtoUnavailable(Exception):
+    """Logto cannot be reached, or does not respond as Logto does.
+
+    `pause` is how many seconds the app should wait before it asks again.
+    """
+
+    def __init__(self, reason: str, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+class SignInInvalid(Exception):
+    """Logto rejected the code or token, or its ID token is invalid."""
+
+
+class NotGranted(Exception):
+    """Logto does not grant the user an access token for this resource."""
+
+
+def printable(text: object) -> str:
+    """Return a text from outside as the log may show it: one line of at most 300 characters."""
+    return "".join(c if c.isprintable() else " " for c in str(text)[:300])
+
+
+@dataclass(frozen=True)
+class Response:
+    """An HTTP response. `data` is its JSON, or None if the body is not JSON."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: Any
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The JSON object, empty if the JSON is something else."""
+        return self.data if isinstance(self.data, dict) else {}
+
+    @property
+    def error(self) -> str:
+        """Logto's error code, empty if there is none."""
+        code = self.json.get("error") or self.json.get("code") or ""
+        return str(code).removeprefix("oidc.")[:60]
+
+    @property
+    def summary(self) -> str:
+        """The response in a few words that are safe to print."""
+        kind = self.error or self.headers.get("Content-Type", "no content").partition(";")[0]
+        if 300 <= self.status < 400:
+            kind = f"a redirect to {self.headers.get('Location')}"
+        return ascii(f"HTTP {self.status}, {kind}"[:120])[1:-1]
+
+    @property
+    def clock_ahead(self) -> float | None:
+        """Seconds that this machine's clock is ahead of the sender's, or None if not known."""
+        try:
+            theirs = parsedate_to_datetime(self.headers["Date"])
+            return (datetime.now(UTC) - theirs).total_seconds()
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy for a URL, from HTTPS_PROXY, HTTP_PROXY and NO_PROXY; none for loopback."""
+    parts = urlsplit(url)
+    if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
+        return None
+    proxy = getproxies().get(parts.scheme)
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    # aiohttp's own context was made when it was imported, before `.env` set SSL_CERT_FILE.
+    return ssl.create_default_context()
+
+
+async def request(method: str, url: str, *, seconds: float | None = None, **sent: Any) -> Response:
+    """Send an HTTP request to Logto and return the response, whatever its status is.
+
+    It follows no redirect and keeps no cookie. `sent` is `data`, `json`, `params` or `headers`.
+
+    Raises:
+        LogtoUnavailable: if there is no response within the time limit.
+    """
+    proxy = proxy_for(url)
+    options: dict[str, Any] = {"proxy": proxy, "allow_redirects": False, **sent}
+    if url.startswith("https:"):
+        options["ssl"] = _tls()
+    http = aiohttp.ClientSession(
+        cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": USER_AGENT}
+    )
+    try:
+        async with (
+            asyncio.timeout(seconds or TIME_LIMIT),
+            http,
+            http.request(method, url, **options) as response,
+        ):
+            try:
+                body = await response.content.readexactly(SIZE_LIMIT)
+            except asyncio.IncompleteReadError as whole:
+                body = whole.partial
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        other = f"no valid HTTP response ({type(error).__name__})"
+        reason = next((text for kind, text in REASONS.items() if isinstance(error, kind)), other)
+        through = f", through the proxy {proxy.rpartition('@')[2]}" if proxy else ""
+        raise LogtoUnavailable(f"{reason}{through}", PAUSE) from None
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        data = None
+    return Response(response.status, response.headers, data)
+
+
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncIterator[None]:
+    """Raise LogtoUnavailable if the block takes longer than this."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise LogtoUnavailable(f"no response within {seconds:.0f} s", PAUSE) from None
+
+
+def _checked(response: Response, model: type[Model], resource: str = "") -> Model:
+    """Return the content of a good response, and raise what any other response means.
+
+    The errors are those of RFC 6749, section 5.2. A rate limit, a proxy's page or a restart must
+    not look like a refusal, because a refusal signs the user out.
+    """
+    error = response.json.get("error")
+    if response.status in (400, 401, 403) and isinstance(error, str):
+        reason = printable(f"{error}: {response.json.get('error_description')}")
+        if error == "invalid_grant" and response.status == 400:
+            raise SignInInvalid(reason)
+        if error in ("invalid_client", "unauthorized_client"):
+            names = "LOGTO_APP_ID and LOGTO_APP_SECRET"
+            raise LogtoUnavailable(f"it refuses this app, check {names} ({reason})")
+        raise NotGranted(reason) if resource else LogtoUnavailable(reason)
+    if response.status != 200 or not response.json:
+        after = response.headers.get("Retry-After", "") if response.status == 429 else ""
+        pause = min(int(after), LONGEST_PAUSE) if after.isdecimal() else 0
+        raise LogtoUnavailable(f"not a response of Logto ({response.summary})", pause)
+    try:
+        return model.model_validate(response.json)
+    except ValidationError as invalid:
+        # The text of this error quotes the response, which holds tokens.
+        wrong = ", ".join(".".join(map(str, fault["loc"])) for fault in invalid.errors())
+        raise LogtoUnavailable(f"its response lacks or garbles {printable(wrong)}") from None
+
+
+def decode(
+    token: str, key: jwt.PyJWK, *, issuer: str, audience: str | None = None, require: list[str]
+) -> dict[str, Any]:
+    """Verify a token of Logto (RFC 7519, 7.2), and return its `header` and `payload`.
+
+    Raises:
+        jwt.PyJWTError: if the signature, a time, the issuer or the audience is wrong, or if a
+            required claim is missing.
+    """
+    try:
+        return jwt.decode_complete(
+            token,
+            key,
+            # The algorithm that Logto publishes, never the one that the token's header names.
+            algorithms=[key.algorithm_name],
+            issuer=issuer,
+            audience=audience,
+            leeway=LEEWAY,
+            options={"require": ["iss", "aud", *require], "verify_aud": audience is not None},
+        )
+    except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
+        # PyJWT raises these for numbers, texts and depths that it does not expect.
+        raise jwt.InvalidTokenError(f"it cannot be read: {error}") from error
+
+
+class Oidc(OidcCore):
+    """The SDK's OIDC functions over `request`, with rules for ID tokens that the SDK lacks."""
+
+    def __init__(self, issuer: str) -> None:
+        # Not the SDK's own __init__: it needs the metadata, which `load` fetches later.
+        self.issuer = issuer
+        self.keys = KeySet(self._fetch_published)
+        self._retry_at = 0.0
+        self._clock_ahead: float | None = None
+
+    async def load(self) -> None:
+        """Fetch the discovery document, unless this process has it. Raises LogtoUnavailable."""
+        if not hasattr(self, "metadata"):
+            try:
+                await self.keys.refresh()
+            except TimeoutError:
+                raise LogtoUnavailable("another request waits for its endpoints") from None
+
+    async def signing_key(self, token: str, *, trusted: bool = False) -> jwt.PyJWK:
+        """Return the public key that a token names; `trusted` if the token came from Logto.
+
+        Raises:
+            LogtoUnavailable: if the key is not known and cannot be fetched.
+            jwt.PyJWTError: if Logto publishes no such key, or this is not a token.
+        """
+        try:
+            return await self.keys.find(token, trusted=trusted)
+        except (LogtoUnavailable, TimeoutError) as error:
+            if key := self.keys.known(token):
+                return key
+            raise LogtoUnavailable(f"its keys cannot be fetched: {error}") from None
+
+    async def _fetch_published(self) -> dict[str, jwt.PyJWK]:
+        """Fetch the discovery document and the public keys."""
+        if time.monotonic() < self._retry_at:
+            raise LogtoUnavailable("it did not respond a moment ago")
+        try:
+            async with time_limit(TIME_LIMIT):
+                response = await request("GET", f"{self.issuer}/.well-known/openid-configuration")
+                metadata = _checked(response, OidcProviderMetadata)
+                # OpenID Connect Discovery, 4.3.
+                if metadata.issuer != self.issuer:
+                    raise LogtoUnavailable(f"its issuer is {printable(metadata.issuer)}")
+                standard = f"{self.issuer}/token/revocation"
+                revocation_endpoint = response.json.get("revocation_endpoint", standard)
+                for endpoint in (
+                    metadata.authorization_endpoint,
+                    metadata.token_endpoint,
+                    metadata.userinfo_endpoint,
+                    metadata.jwks_uri,
+                    metadata.end_session_endpoint,
+                    revocation_endpoint,
+                ):
+                    # The app secret and tokens are sent there.
+                    if not str(endpoint).startswith(self.issuer.removesuffix("oidc")):
+                        raise LogtoUnavailable(f"{printable(endpoint)} is on another host")
+                response = await request("GET", metadata.jwks_uri)
+            keys = usable_keys(response.json, metadata.id_token_signing_alg_values_supported)
+            if not keys:
+                raise LogtoUnavailable(f"it publishes no key that can be used ({response.summary})")
+        except LogtoUnavailable:
+            self._retry_at = time.monotonic() + RETRY
+            raise
+        self._revocation_endpoint, self.metadata = str(revocation_endpoint), metadata
+        return keys
+
+    async def fetchTokenByCode(
+        self,
+        clientId: str,
+        clientSecret: str | None,
+        redirectUri: str,
+        code: str,
+        codeVerifier: str,
+    ) -> TokenResponse:
+        form = {
+            "grant_type": "authorization_code",
+            "client_id": clientId,
+            "client_secret": str(clientSecret),
+            "redirect_uri": redirectUri,
+            "code": code,
+            "code_verifier": codeVerifier,
+        }
+        return await self._fetch_tokens(form)
+
+    async def fetchTokenByRefreshToken(
+        self, clientId: str, clientSecret: str | None, refreshToken: str, resource: str = ""
+    ) -> TokenResponse:
+        form = {
+            "grant_type": "refresh_token",
+            "client_id": clientId,
+            "client_secret": str(clientSecret),
+            "refresh_token": refreshToken,
+        }
+        if resource:
+            organization = resource.removeprefix("urn:logto:organization:")
+            form["resource" if organization == resource else "organization_id"] = organization
+        return await self._fetch_tokens(form, resource)
+
+    async def _fetch_tokens(self, form: dict[str, str], resource: str = "") -> TokenResponse:
+        response = await request("POST", self.metadata.token_endpoint, data=form)
+        tokens = _checked(response, TokenResponse, resource)
+        self._clock_ahead = response.clock_ahead
+        if tokens.id_token:
+            try:
+                await self.signing_key(tokens.id_token, trusted=True)
+                self.verifyIdToken(tokens.id_token, form["client_id"])
+            except jwt.PyJWTError as error:
+                raise SignInInvalid(f"the ID token is invalid: {printable(error)}") from None
+            except LogtoUnavailable as error:
+                if form["grant_type"] != "refresh_token":
+                    raise
+                # The session keeps its claims, and must get the new refresh token.
+                log.warning("The ID token of a refresh is not used: %s", error)
+                tokens.id_token = None
+        return tokens
+
+    def verifyIdToken(self, idToken: str, clientId: str) -> None:
+        """Check an ID token by the rules of OpenID Connect Core, 3.1.3.7.
+
+        Raises:
+            jwt.PyJWTError: if a rule is broken.
+            LogtoUnavailable: if that is only so because this machine's clock is wrong.
+        """
+        key = self.keys.known(idToken)
+        if key is None:
+            raise jwt.InvalidTokenError("its key is not known")
+        require = ["sub", "iat", "exp"]
+        try:
+            claims = decode(idToken, key, issuer=self.issuer, audience=clientId, require=require)
+        except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError) as error:
+            early = isinstance(error, jwt.ImmatureSignatureError)
+            if early or (self._clock_ahead or 0) > LEEWAY:
+                reason = f"check this machine's clock, its new ID token is invalid: {error}"
+                raise LogtoUnavailable(reason) from None
+            raise
+        if not claims["payload"]["sub"]:
+            raise jwt.InvalidTokenError("sub is empty")
+
+    async def fetchUserInfo(self, accessToken: str) -> UserInfoResponse:
+        """Fetch the user's claims (OpenID Connect Core, 5.3).
+
+        Raises:
+            SignInInvalid: if Logto rejects the access token.
+            LogtoUnavailable
+        """
+        headers = {"Authorization": f"Bearer {accessToken}"}
+        response = await request("GET", self.metadata.userinfo_endpoint, headers=headers)
+        if response.status == 401 and response.json.get("error") == "invalid_token":
+            raise SignInInvalid("invalid_token at the userinfo endpoint")
+        return _checked(response, UserInfoResponse)
+
+    async def revoke(self, refresh_token: str, client_id: str, client_secret: str) -> None:
+        """Revoke a refresh token (RFC 7009). Raises LogtoUnavailable."""
+        form = {"token": refresh_token, "token_type_hint": "refresh_token"}
+        form |= {"client_id": client_id, "client_secret": client_secret}
+        response = await request("POST", self._revocation_endpoint, seconds=3, data=form)
+        if response.status != 200:
+            raise LogtoUnavailable(f"it does not revoke the refresh token ({response.summary})")

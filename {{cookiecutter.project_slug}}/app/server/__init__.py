@@ -1,0 +1,1 @@
+"""What is under every page: sessions, errors, headers, logs, health. It knows nothing of Logto."""

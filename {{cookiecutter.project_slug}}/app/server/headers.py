@@ -1,0 +1,69 @@
+"""Response headers that forbid framing, sniffing, caching and foreign scripts."""
+
+{% if cookiecutter.framework == "quart" %}
+import asyncio
+{% endif %}
+from contextlib import suppress
+
+import secure
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, request
+from werkzeug.exceptions import HTTPException
+
+
+def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
+    """Send the headers with every response, errors included."""
+    # Werkzeug redirects `//path` to a URL built from the untrusted Host header.
+    app.url_map.merge_slashes = False
+    policy = secure.Secure(
+        csp=content_security_policy(app.config["CONTENT_ORIGINS"]),
+        # Not no-referrer: browsers would then send `Origin: null` with the sign-out form.
+        referrer=secure.ReferrerPolicy().same_origin(),
+        hsts=secure.StrictTransportSecurity().max_age(31536000) if app.config["HTTPS"] else None,
+        xcto=secure.XContentTypeOptions().nosniff(),
+        xfo=secure.XFrameOptions().deny(),
+        coop=secure.CrossOriginOpenerPolicy().same_origin(),
+        permissions=secure.PermissionsPolicy().camera().geolocation().microphone(),
+    )
+    # Build the list once: every response gets it.
+    fixed = list(policy.headers.items())
+
+    @app.after_request
+    {{ cookiecutter.__async }}def send_headers(response: Response) -> Response:
+        for name, value in fixed:
+            response.headers[name] = value
+        if request.endpoint == "static":
+            # Browsers keep static files, and ask each time whether there is a newer one.
+            response.headers["Cache-Control"] = "no-cache"
+        else:
+            # Pages differ by session, and must leave the browser at sign-out.
+            response.headers.setdefault("Cache-Control", "no-store")
+            response.headers.add("Vary", "Cookie")
+        return response
+
+    @app.after_request
+    {{ cookiecutter.__async }}def read_rest_of_body(response: Response) -> Response:
+        # granian drops the connection if the request body is unread. Behind a proxy, that breaks
+        # another user's request. So read the rest of the body.
+        if request.content_length or "Transfer-Encoding" in request.headers:
+            {% if cookiecutter.framework == "quart" %}
+            with suppress(HTTPException, TimeoutError):
+                async with asyncio.timeout(5):
+                    await request.get_data()
+            {% else %}
+            with suppress(HTTPException):
+                request.stream.read(64 * 1024)
+            {% endif %}
+        return response
+
+
+def content_security_policy(origins: list[str]) -> secure.ContentSecurityPolicy:
+    """Allow content of the app itself, pictures, and forms that lead to one of the origins."""
+    return (
+        secure.ContentSecurityPolicy()
+        .default_src("'self'")
+        .base_uri("'none'")
+        .object_src("'none'")
+        .frame_ancestors("'none'")
+        .form_action("'self'", *origins)
+        .img_src("'self'", "https:", *origins)
+    )

@@ -1,0 +1,215 @@
+"""The framework's session, kept on the server. The browser holds a random ID and nothing else."""
+
+import hashlib
+import secrets
+{% if cookiecutter.framework == "flask" %}
+import weakref
+{% endif %}
+from typing import Any, NoReturn, cast
+
+{% if cookiecutter.framework == "quart" %}
+from quart import Quart, Response, current_app
+from quart import session as framework_session
+from quart.sessions import SessionInterface, SessionMixin
+from quart.wrappers import BaseRequestWebsocket as Request
+{% else %}
+from flask import Flask, Request, Response, current_app
+from flask import session as framework_session
+from flask.sessions import SessionInterface, SessionMixin
+{% endif %}
+from werkzeug.local import LocalProxy
+
+from .errors import store_unavailable
+from .stores import Index, Store, StoreUnavailable, open_store
+
+DROPPED_ON_ERROR = ("Content-Disposition", "Content-Encoding", "ETag", "Location", "Set-Cookie")
+"""Headers to remove when an error page replaces the response."""
+
+store: Store = LocalProxy(lambda: current_app.extensions["session_store"])  # type: ignore[assignment]
+"""The session store of the current app."""
+
+
+def new_id() -> str:
+    """Return a random 256-bit ID for a cookie."""
+    return secrets.token_urlsafe(32)
+
+
+def store_key(cookie: str) -> str:
+    """Return the key of a cookie's entry. Nobody can compute the cookie from the key."""
+    return hashlib.sha256(cookie.encode()).hexdigest()
+
+
+def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}) -> dict[str, Any]:
+    """Return the attributes of the app's cookies, as the SESSION_COOKIE_ settings define them."""
+    interface = app.session_interface
+    return {
+        "domain": interface.get_cookie_domain(app),
+        "path": interface.get_cookie_path(app),
+        "secure": interface.get_cookie_secure(app),
+        "httponly": interface.get_cookie_httponly(app),
+        "samesite": interface.get_cookie_samesite(app),
+        "partitioned": interface.get_cookie_partitioned(app),
+    }
+
+
+def _copy(value: Any) -> Any:
+    """Copy what a session can hold, in a tenth of the time that `copy.deepcopy` takes."""
+    if isinstance(value, dict):
+        return {name: _copy(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_copy(entry) for entry in value]
+    if isinstance(value, tuple):
+        return tuple(_copy(entry) for entry in value)
+    return value
+
+
+class Session(dict[str, Any], SessionMixin):
+    """What the server remembers of one browser. It takes what the framework's session takes.
+
+    Changes, also inside a list or a dict, are found by comparing with what was loaded.
+    """
+
+    def __init__(self, data: dict[str, Any] | None = None, key: str | None = None) -> None:
+        super().__init__(data or {})
+        self.key = key
+        self.cookie: str | None = None
+        self.left_behind: str | None = None
+        self._index: Index = {}
+        self._mark_saved()
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the cookie outlives the browser's own session. Here that is the default."""
+        return bool(self.get("_permanent", True))
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        self["_permanent"] = value
+
+    def renew(self) -> None:
+        """Forget everything and continue under a new ID, as sign-in and sign-out must."""
+        self.left_behind = self.left_behind or self.key
+        self.key = None
+        self.clear()
+        self._saved.clear()
+
+    def index(self, *, sub: str, sid: str | None) -> None:
+        """Let `Store.delete_all` find a renewed session by its user and its `sid`."""
+        self._index = {"sub": sub, "sid": sid}
+
+    def _changes(self) -> tuple[dict[str, Any], list[str]]:
+        changed = {k: v for k, v in self.items() if k not in self._saved or self._saved[k] != v}
+        return changed, [k for k in self._saved if k not in self]
+
+    def _mark_saved(self) -> None:
+        self._saved: dict[str, Any] = {name: _copy(value) for name, value in self.items()}
+
+    {{ cookiecutter.__async }}def commit(self) -> None:
+        """Write the changed entries and no others, so that parallel requests lose nothing.
+
+        Raises:
+            StoreUnavailable: if they cannot be written.
+        """
+        if self.left_behind:
+            {{ cookiecutter.__await }}store.delete(self.left_behind)
+        changed, removed = self._changes()
+        if not changed and not removed:
+            return
+        if self.key:
+            {{ cookiecutter.__await }}store.update(self.key, changed, removed)
+        else:
+            self.cookie = new_id()
+            self.key = store_key(self.cookie)
+            lifetime = int(current_app.permanent_session_lifetime.total_seconds())
+            {{ cookiecutter.__await }}store.create(self.key, dict(self), lifetime, self._index)
+        self._mark_saved()
+
+    {{ cookiecutter.__async }}def reload(self) -> None:
+        """Load what other requests have saved, and keep the changes of this request.
+
+        A session that has ended meanwhile becomes empty.
+        """
+        data = {{ cookiecutter.__await }}store.load(self.key) if self.key else None
+        changed, removed = self._changes() if data else ({}, [])
+        self.clear()
+        self.update(data or {})
+        self._mark_saved()
+        self.update(changed)
+        for name in removed:
+            self.pop(name, None)
+
+
+session = cast(Session, framework_session)
+"""The framework's own `session`, with the type that it has in this app."""
+
+
+class UnavailableSession(Session):
+    """Replaces the session while the store is down. Pages that need no session still work."""
+
+    def __init__(self, reason: StoreUnavailable) -> None:
+        super().__init__()
+        self._reason = reason
+
+    def _fail(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise self._reason
+
+    __getitem__ = __setitem__ = __delitem__ = __contains__ = _fail
+    get = pop = popitem = setdefault = update = clear = renew = _fail
+
+
+class StoreSessionInterface(SessionInterface):
+    """Opens and saves the session of every request."""
+
+    def get_cookie_name(self, app: {{ cookiecutter.framework | capitalize }}) -> str:
+        """Return the name, with the prefix that ties the cookie to this host if it can be used."""
+        # RFC 6265bis, 4.1.3.2.
+        path, domain = self.get_cookie_path(app), self.get_cookie_domain(app)
+        host_only = self.get_cookie_secure(app) and path == "/" and not domain
+        return ("__Host-" if host_only else "") + super().get_cookie_name(app)
+
+    {{ cookiecutter.__async }}def open_session(self, app: {{ cookiecutter.framework | capitalize }}, request: Request) -> Session:
+        cookie = request.cookies.get(self.get_cookie_name(app))
+        # Static files need no session, and the page for a failed store needs the style sheet.
+        if not cookie or request.path.startswith(f"{app.static_url_path}/"):
+            return Session()
+        key = store_key(cookie)
+        try:
+            data = {{ cookiecutter.__await }}store.load(key)
+        except StoreUnavailable as reason:
+            return UnavailableSession(reason)
+        # An ID that this app did not issue is never adopted: the session gets a new ID.
+        return Session() if data is None else Session(data, key)
+
+    {{ cookiecutter.__async }}def save_session(  # type: ignore[override]
+        self, app: {{ cookiecutter.framework | capitalize }}, session: Session, response: Response
+    ) -> None:
+        try:
+            {{ cookiecutter.__await }}session.commit()
+        except StoreUnavailable as error:
+            # It is too late for an error handler, so the response becomes the error page.
+            failure = {{ cookiecutter.__await }}store_unavailable(error)
+            for name in DROPPED_ON_ERROR:
+                response.headers.pop(name, None)
+            response.status_code = failure.status_code
+            response.headers.update(failure.headers)
+            response.set_data({{ cookiecutter.__await }}failure.get_data())
+            return
+        name = self.get_cookie_name(app)
+        if session.cookie:
+            lifetime = app.permanent_session_lifetime if session.permanent else None
+            response.set_cookie(name, session.cookie, max_age=lifetime, **cookie_attributes(app))
+        elif session.left_behind:
+            response.delete_cookie(name, **cookie_attributes(app))
+
+
+def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
+    """Keep the app's sessions in the store of SESSION_URL."""
+    opened = open_store(app.config["SESSION_URL"], app.instance_path)
+    app.extensions["session_store"] = opened
+    app.session_interface = cast(Any, StoreSessionInterface())
+    {% if cookiecutter.framework == "quart" %}
+    app.after_serving(opened.close)
+    {% else %}
+    # Flask has no signal for the end of the app.
+    weakref.finalize(app, opened.close)
+    {% endif %}
