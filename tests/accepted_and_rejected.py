@@ -59,7 +59,7 @@ REJECTED: dict[str, list[Any]] = {
     ],
     "project_slug": [
         "", "Bookstore", "3d", "-a", "a-", "a--b", "a_b", "a.b", LONG_LABEL + "a", "con", "nul", "lpt9",
-        "flask", "quart", "logto", "werkzeug", "pytest", "pip", "a/b", True,
+        "flask", "quart", "logto", "pytest", "a/b", True,
     ],
     "framework": ["", "django", "Flask", True],
     "logto_endpoint": [
