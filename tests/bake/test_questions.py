@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 import pytest

@@ -83,14 +83,14 @@ class Config:
         env = Env(eager=False)
         env.read_env(PROJECT_DIR / ".env", recurse=False)
         config = cls(
-            LOGTO_ENDPOINT=env.str("LOGTO_ENDPOINT", validate=[_filled, _web_origin]),
+            LOGTO_ENDPOINT=env.str("LOGTO_ENDPOINT", validate=_web_origin),
             LOGTO_APP_ID=env.str("LOGTO_APP_ID", validate=_filled),
             LOGTO_APP_SECRET=env.str("LOGTO_APP_SECRET", validate=_filled),
-            LOGTO_CALLBACK_URL=env.str("LOGTO_CALLBACK_URL", validate=[_filled, _callback_url]),
+            LOGTO_CALLBACK_URL=env.str("LOGTO_CALLBACK_URL", validate=_callback_url),
             LOGTO_SCOPES=env.str("LOGTO_SCOPES", cls.LOGTO_SCOPES),
             LOGTO_RESOURCES=env.str("LOGTO_RESOURCES", cls.LOGTO_RESOURCES),
             {% if cookiecutter.api_resource %}
-            LOGTO_API_RESOURCE=env.str("LOGTO_API_RESOURCE", validate=[_filled, _absolute_uri]),
+            LOGTO_API_RESOURCE=env.str("LOGTO_API_RESOURCE", validate=_absolute_uri),
             API_ALLOWED_ORIGINS=env.list(
                 "API_ALLOWED_ORIGINS", [], subcast=str, validate=_web_origins
             ),
@@ -130,14 +130,9 @@ class Config:
         return [self.LOGTO_ENDPOINT.rstrip("/")]
 
     @property
-    def HTTPS(self) -> bool:
-        """Whether users reach the app over https."""
-        return urlsplit(self.LOGTO_CALLBACK_URL).scheme == "https"
-
-    @property
     def SESSION_COOKIE_SECURE(self) -> bool:
-        """Whether browsers send the cookies over https only."""
-        return self.HTTPS
+        """Whether users reach the app over https, so that browsers send cookies over https only."""
+        return self.ORIGIN.startswith("https://")
 
     @property
     def PERMANENT_SESSION_LIFETIME(self) -> timedelta:
@@ -169,6 +164,7 @@ def _filled(value: str) -> None:
 
 
 def _web_url(value: str) -> None:
+    _filled(value)
     if "@" in value:
         # The text before it may be a password.
         raise ValidationError("must not contain an @")
@@ -185,8 +181,6 @@ def _web_url(value: str) -> None:
 
 
 def _web_origin(value: str) -> None:
-    if not value.strip():
-        return
     _web_url(value)
     if urlsplit(value).path not in ("", "/"):
         raise ValidationError(f"{value!r} must end after the host, without a path")
@@ -195,13 +189,11 @@ def _web_origin(value: str) -> None:
 {% if cookiecutter.api_resource %}
 def _web_origins(values: list[str]) -> None:
     for value in values:
-        _filled(value)
         _web_origin(value.strip())
 
 
 def _absolute_uri(value: str) -> None:
-    if not value.strip():
-        return
+    _filled(value)
     # Without a fragment (RFC 8707, 2).
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[]!$%&'()*+,./0-9:;=?@A-Z[_a-z~-]+", value):
         raise ValidationError(f"{value!r} is not an absolute URI")
@@ -209,8 +201,6 @@ def _absolute_uri(value: str) -> None:
 
 {% endif %}
 def _callback_url(value: str) -> None:
-    if not value.strip():
-        return
     _web_url(value)
     path = urlsplit(value).path
     # Browsers resolve the segments `.` and `..` before they send a path.

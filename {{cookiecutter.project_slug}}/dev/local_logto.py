@@ -1,13 +1,10 @@
 """A stand-in for Logto on this machine: no account, no network, no passwords.
 
-It answers like the real Logto does (endpoints, claims, error bodies, lifetimes of
-tokens), so an app that works with it works with Logto. It lets anybody sign in as
-anybody, so it answers to this machine only. It is not for production.
+It responds as the real Logto does (endpoints, claims, error bodies, lifetimes of tokens), so an
+app that works with it works with Logto. Anybody can sign in as anybody, so it serves this machine
+only. It is not for production.
 
     python -m dev.local_logto
-
-The file reads from top to bottom: what is remembered, the server, the pages where a
-person signs in (`/oidc/auth` and after), the tokens, and the command.
 """
 
 import argparse
@@ -110,21 +107,11 @@ class LocalLogto(StandIn):
     It is bound once constructed, and serves after `start()` or inside `with`.
     """
 
-    def __init__(self, *, port: int = 0, host: str = "localhost", **known: Any) -> None:
-        """Take what StandIn takes as well.
-
-        Raises OSError if the port is taken, and ValueError if the host is not this machine.
-        """
-        if host not in (*LOOPBACK_NAMES, "::1"):
-            raise ValueError(
-                f"The local Logto lets anybody sign in as anybody, so it listens on "
-                f"localhost only, not on {host}."
-            )
+    def __init__(self, *, port: int = 0, **known: Any) -> None:
+        """Take a port (0: any free one) and what StandIn takes. Raise OSError if it is taken."""
         super().__init__(**known)
-        self.grant_types = {
-            **oidc.GRANT_TYPES,
-            "client_credentials": management_api.client_credentials,
-        }
+        for_machines = {"client_credentials": management_api.client_credentials}
+        self.grant_types = oidc.GRANT_TYPES | for_machines
 
         self.app = Flask("local_logto", root_path=str(Path(__file__).parent))
         # A page on the web must not reach it under a name that points to 127.0.0.1.
@@ -152,9 +139,7 @@ class LocalLogto(StandIn):
             self._servers.append(server)
 
     @classmethod
-    def for_app(
-        cls, environ: Mapping[str, str | None], *, port: int, host: str = "localhost"
-    ) -> Self:
+    def for_app(cls, environ: Mapping[str, str | None], *, port: int) -> Self:
         """Return a stand-in that knows the app of these LOGTO_ variables."""
         callback = environ.get("LOGTO_CALLBACK_URL") or "http://localhost:3000/callback"
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(callback))
@@ -166,7 +151,6 @@ class LocalLogto(StandIn):
             backchannel_logout_uri=f"{origin}/backchannel-logout",
             resources={resource: api_scopes() or EXAMPLE_SCOPES} if resource else None,
             port=port,
-            host=host,
             machine_app_id=environ.get("LOGTO_M2M_APP_ID") or "local-m2m",
         )
         stand_in.own_resource = resource
@@ -216,7 +200,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m dev.local_logto", description="Run the local Logto alone."
     )
     parser.add_argument("--port", type=int, default=3001)
-    parser.add_argument("--host", default="localhost", help="only localhost is allowed")
     parser.add_argument(
         "--blank",
         action="store_true",
@@ -225,10 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     environ = {**dotenv_values(".env"), **os.environ}
     try:
-        stand_in = LocalLogto.for_app(environ, port=options.port, host=options.host)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
+        stand_in = LocalLogto.for_app(environ, port=options.port)
     except OSError:
         print(
             f"Port {options.port} is taken: stop the program that uses it, or choose "

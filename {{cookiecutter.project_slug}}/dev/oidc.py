@@ -19,16 +19,7 @@ from flask import url_for as path_for
 from werkzeug.exceptions import SecurityError
 from werkzeug.local import LocalProxy
 
-from .accounts import (
-    Application,
-    Grant,
-    Interaction,
-    Session,
-    StandIn,
-    User,
-    new_user,
-    random_id,
-)
+from .accounts import Application, Grant, Interaction, Session, StandIn, User, new_user, random_id
 
 ORGANIZATIONS_SCOPE = "urn:logto:scope:organizations"
 ORGANIZATIONS_RESOURCE = "urn:logto:resource:organizations"

@@ -99,9 +99,9 @@ def test_a_wrong_value_is_reported_before_the_app_starts(
 def test_https_is_https_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
-    assert Config.from_env().HTTPS
+    assert Config.from_env().SESSION_COOKIE_SECURE
     monkeypatch.setenv("LOGTO_CALLBACK_URL", "HTTPS://Books.example/callback/")
-    assert Config.from_env().HTTPS
+    assert Config.from_env().SESSION_COOKIE_SECURE
 
 
 @pytest.mark.parametrize("path", ["/profile", "/sign-in/", "/static/callback", "/sign-out"])

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 {% endif %}
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
-from werkzeug.exceptions import HTTPException, NotFound
 
 from ..config import ConfigError
 from . import logout, routes
@@ -55,20 +54,10 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     app.register_blueprint(logout.bp)
 
     path = app.config["CALLBACK_PATH"]
-    if _is_used(app, path) or _is_used(app, path.rstrip("/")):
+    pages = app.url_map.bind("")
+    if pages.allowed_methods(path) or pages.allowed_methods(path.rstrip("/")):
         raise ConfigError(
             f"LOGTO_CALLBACK_URL: {path!r} is the path of another page. Choose another path."
         )
     # Without this, Werkzeug redirects `/callback/` to a URL built from the untrusted Host header.
     app.add_url_rule(path, "auth.callback", routes.callback, strict_slashes=False)
-
-
-def _is_used(app: {{ cookiecutter.framework | capitalize }}, path: str) -> bool:
-    try:
-        app.url_map.bind("").match(path)
-    except NotFound:
-        return False
-    except HTTPException:
-        # The page takes other methods, or a slash at the end.
-        return True
-    return True

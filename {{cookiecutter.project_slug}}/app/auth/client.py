@@ -33,8 +33,7 @@ from .storage import SessionStorage
 
 log = logging.getLogger(__name__)
 
-LOCK_LIFETIME = 15
-"""Seconds after which the lock of a refresh ends, if its process was killed."""
+LOCK_LIFETIME = 15  # Seconds after which the lock of a refresh ends, if its process was killed.
 
 
 class SessionEnded(Exception):
@@ -142,11 +141,7 @@ class AppLogtoClient(LogtoClient):
         return self._getAccessToken("") is None and not self._paused
 
     async def keep_alive(self) -> None:
-        """Let Logto confirm the session. If Logto is unavailable, nothing changes.
-
-        Raises:
-            SessionEnded
-        """
+        """Let Logto confirm the session, or raise SessionEnded. Ignore an unavailable Logto."""
         try:
             await self.access_token()
         except LogtoUnavailable as error:
@@ -157,24 +152,19 @@ class AppLogtoClient(LogtoClient):
 
         Claims that are not set are None. Raises SessionEnded or LogtoUnavailable.
         """
+        token = await self.access_token()
         try:
-            found = await self._user_info()
-        except SignInInvalid:
+            async with self._calling_for_session():
+                found = (await self.oidc.fetchUserInfo(token)).model_dump()
+        except SignInInvalid as error:
             # The access token was revoked, or has expired early. A refresh tells which.
             self._storage.delete("accessTokenMap")
-            try:
-                found = await self._user_info()
-            except SignInInvalid as error:
-                raise LogtoUnavailable(str(error)) from None
+            await self.access_token()
+            raise LogtoUnavailable(str(error)) from None
         if found["sub"] != session["user"]["sub"]:
             # OpenID Connect Core, 5.3.2.
             raise SessionEnded("userinfo is about another user")
         return found
-
-    async def _user_info(self) -> dict[str, Any]:
-        token = await self.access_token()
-        async with self._calling_for_session():
-            return (await self.oidc.fetchUserInfo(token)).model_dump()
 
     async def sign_out(self, post_sign_out_uri: str, refresh_token: str | None) -> str:
         """Revoke the refresh token, and return the URL that ends the session at Logto.
@@ -191,16 +181,6 @@ class AppLogtoClient(LogtoClient):
             except LogtoUnavailable as error:
                 log.warning("The refresh token is not revoked, Logto is unavailable: %s", error)
         return url
-
-    async def signing_key(self, token: str) -> jwt.PyJWK:
-        """Return the public key of Logto that a token names in its header.
-
-        Raises:
-            LogtoUnavailable: if the keys cannot be fetched.
-            jwt.PyJWTError: if Logto publishes no such key, or this is not a token.
-        """
-        async with time_limit(TIME_LIMIT):
-            return await self.oidc.signing_key(token)
 
     def _with_storage(self, data: dict[str, Any]) -> LogtoClient:
         client = LogtoClient(self.config, SessionStorage(data))
@@ -241,8 +221,8 @@ class AppLogtoClient(LogtoClient):
         """
         if not session.get("refreshToken"):
             raise SessionEnded("the session has no refresh token")
-        started, name = time.monotonic(), f"refresh:{session.key}"
-        while not {{ cookiecutter.__await }}store.lock(name, LOCK_LIFETIME):
+        started, lock = time.monotonic(), f"refresh:{session.key}"
+        while not {{ cookiecutter.__await }}store.lock(lock, LOCK_LIFETIME):
             self._check_pause()
             if time.monotonic() - started > TIME_LIMIT:
                 raise LogtoUnavailable("another request waits for its tokens")
@@ -267,7 +247,7 @@ class AppLogtoClient(LogtoClient):
         finally:
             # If it cannot be released, the lock ends with its time to live.
             with suppress(StoreUnavailable):
-                {{ cookiecutter.__await }}store.unlock(name)
+                {{ cookiecutter.__await }}store.delete(lock)
         return token
 
 

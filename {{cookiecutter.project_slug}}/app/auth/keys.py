@@ -7,34 +7,13 @@ import threading
 {% endif %}
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import jwt
 
 MAX_AGE = 300.0
 """Seconds after which known keys are fetched again, because Logto may have withdrawn one."""
-MIN_INTERVAL = 30.0
-"""Seconds between two fetches that tokens from outside can cause."""
-MAX_WAIT = 2.0
-"""Seconds that a request waits while another request fetches the keys."""
-
-
-def usable_keys(key_set: dict[str, Any], algorithms: list[str]) -> dict[str, jwt.PyJWK]:
-    """Return the keys of a JSON Web Key Set (RFC 7517) that can verify signatures, by their ID."""
-    keys, entries = {}, key_set.get("keys")
-    for entry in entries if isinstance(entries, list) else ():
-        # An `oct` key would let everybody who reads the key set sign tokens.
-        if not isinstance(entry, dict) or entry.get("kty") not in ("EC", "RSA"):
-            continue
-        try:
-            key = jwt.PyJWK(entry)
-        except (jwt.PyJWTError, TypeError, ValueError):
-            continue
-        weak = entry["kty"] == "RSA" and key.key.key_size < 2048
-        signs = key.public_key_use in (None, "sig") and key.algorithm_name in algorithms
-        if signs and not weak and key.key_id:
-            keys[str(key.key_id)] = key
-    return keys
+MIN_INTERVAL = 30.0  # Seconds between two fetches that tokens from outside can cause.
+MAX_WAIT = 2.0  # Seconds that a request waits while another request fetches the keys.
 
 
 class KeySet:
@@ -54,11 +33,7 @@ class KeySet:
         return due and not self._lock.locked()
 
     def known(self, token: str) -> jwt.PyJWK | None:
-        """Return the key that the token's `kid` names, if it is in memory.
-
-        Raises:
-            jwt.PyJWTError: if the token cannot be read or names no key.
-        """
+        """Return the key that the token names, if it is in memory. Raises jwt.PyJWTError."""
         kid = jwt.get_unverified_header(token).get("kid")
         if not kid:
             raise jwt.InvalidTokenError("the token names no key")
@@ -68,10 +43,7 @@ class KeySet:
         """Return the key that the token names. Fetch the keys if it is unknown or outdated.
 
         With `trusted`, fetch an unknown key at once: the token came from Logto itself.
-
-        Raises:
-            TimeoutError: if another request is fetching for too long.
-            jwt.PyJWTError: if there is no such key.
+        Raises jwt.PyJWTError if there is no such key, and TimeoutError as `refresh` does.
         """
         key = self.known(token)
         wait = time.monotonic() < self._fetched_at + MIN_INTERVAL and not trusted
@@ -83,7 +55,7 @@ class KeySet:
         return key
 
     async def refresh(self, max_wait: float = MAX_WAIT) -> None:
-        """Fetch the keys, unless another request does so meanwhile."""
+        """Fetch the keys. If another request does so, wait for it, or raise TimeoutError."""
         seen = self._fetched_at
         {% if cookiecutter.framework == "quart" %}
         async with asyncio.timeout(max_wait):

@@ -30,13 +30,13 @@ async def backchannel_logout() -> ResponseReturnValue:
         claims = await _verified(form.get("logout_token", ""))
         remaining = int(claims["exp"] - time.time()) + LEEWAY
         used = f"logout:{claims['jti']}"
-        if not {{ cookiecutter.__await }}store.lock(used, ttl=max(remaining, 1)):
+        if not {{ cookiecutter.__await }}store.lock(used, max(remaining, 1)):
             raise jwt.InvalidTokenError("this token was used before")
         try:
             ended = {{ cookiecutter.__await }}store.delete_all({"sid": claims.get("sid"), "sub": claims.get("sub")})
         except StoreUnavailable:
             # Logto may send it again.
-            {{ cookiecutter.__await }}store.unlock(used)
+            {{ cookiecutter.__await }}store.delete(used)
             raise
     except (jwt.PyJWTError, LogtoUnavailable, StoreUnavailable) as error:
         log.warning("Back-channel logout refused: %s", printable(error))
@@ -47,7 +47,7 @@ async def backchannel_logout() -> ResponseReturnValue:
 
 async def _verified(token: str) -> dict[str, Any]:
     """Return the claims of a logout token that keeps every rule of section 2.6."""
-    key = await logto.signing_key(token)
+    key = await logto.oidc.signing_key(token)
     app_id = current_app.config["LOGTO_APP_ID"]
     require = ["iat", "exp", "jti", "events"]
     decoded = decode(token, key, issuer=logto.issuer, audience=app_id, require=require)

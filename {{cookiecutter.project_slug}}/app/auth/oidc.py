@@ -27,23 +27,17 @@ from logto.OidcCore import OidcCore
 from pydantic import BaseModel, ValidationError
 
 from ..config import is_loopback
-from .keys import KeySet, usable_keys
+from .keys import KeySet
 
 log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=BaseModel)
 
-TIME_LIMIT = 10.0
-"""Seconds that a request waits for Logto."""
-RETRY = 5.0
-"""Seconds without a second attempt after discovery or the keys could not be fetched."""
-PAUSE = 30.0
-"""Seconds in which signed-in users do not wait again for a Logto that did not respond."""
-LONGEST_PAUSE = 60
-"""Seconds of a `Retry-After` header that are respected."""
-SIZE_LIMIT = 2**20
-"""Bytes of a response that are read."""
-LEEWAY = 30
-"""Seconds that the clocks of Logto and of this machine may differ."""
+TIME_LIMIT = 10.0  # Seconds that a request waits for Logto.
+RETRY = 5.0  # Seconds without a second attempt after discovery or the keys could not be fetched.
+PAUSE = 30.0  # Seconds in which signed-in users do not wait again for a Logto that did not respond.
+LONGEST_PAUSE = 60  # Seconds of a `Retry-After` header that are respected.
+SIZE_LIMIT = 2**20  # Bytes of a response that are read.
+LEEWAY = 30  # Seconds that the clocks of Logto and of this machine may differ.
 USER_AGENT = "{{ cookiecutter.project_slug }}/1.0"
 """Some firewalls refuse the default of Python's libraries."""
 REASONS = {
@@ -288,7 +282,7 @@ class Oidc(OidcCore):
                     if not str(endpoint).startswith(self.issuer.removesuffix("oidc")):
                         raise LogtoUnavailable(f"{printable(endpoint)} is on another host")
                 response = await request("GET", metadata.jwks_uri)
-            keys = usable_keys(response.json, metadata.id_token_signing_alg_values_supported)
+            keys = _usable_keys(response, metadata.id_token_signing_alg_values_supported)
             if not keys:
                 raise LogtoUnavailable(f"it publishes no key that can be used ({response.summary})")
         except LogtoUnavailable:
@@ -389,3 +383,19 @@ class Oidc(OidcCore):
         response = await request("POST", self._revocation_endpoint, seconds=3, data=form)
         if response.status != 200:
             raise LogtoUnavailable(f"it does not revoke the refresh token ({response.summary})")
+
+
+def _usable_keys(response: Response, algorithms: list[str]) -> dict[str, jwt.PyJWK]:
+    """Return the keys of a JSON Web Key Set (RFC 7517) that can verify signatures, by their ID."""
+    keys, entries = {}, response.json.get("keys") if response.status == 200 else None
+    for entry in entries if isinstance(entries, list) else ():
+        try:
+            key = jwt.PyJWK(entry)
+        except (jwt.PyJWTError, AttributeError, TypeError, ValueError):
+            continue
+        # An `oct` key would let everybody who reads the key set sign tokens.
+        strong = key.key_type == "EC" or (key.key_type == "RSA" and key.key.key_size >= 2048)
+        signs = key.public_key_use in (None, "sig") and key.algorithm_name in algorithms
+        if key.key_id and strong and signs:
+            keys[key.key_id] = key
+    return keys

@@ -9,10 +9,8 @@ from werkzeug.sansio.response import Response
 
 from ..server.sessions import cookie_attributes, new_id, store, store_key
 
-LIFETIME = 15 * 60
-"""Seconds that a user has to sign in."""
-MAX_UNFINISHED = 10
-"""Unfinished sign-ins of one browser, before a new one removes the others."""
+LIFETIME = 15 * 60  # Seconds that a user has to sign in.
+MAX_UNFINISHED = 10  # Unfinished sign-ins of one browser, before a new one removes the others.
 
 
 {{ cookiecutter.__async }}def remember(response: Response, state: str, attempt: str, target: str) -> None:

@@ -87,7 +87,7 @@ async def _finish_sign_in(attempt: str, target: str) -> Response:
     user = content["user"]
     session.renew()
     session.update(content)
-    session.index(sub=user["sub"], sid=user.get("sid"))
+    session.owner = {"sub": user["sub"], "sid": user.get("sid")}
     log.info("Signed in: sub=%s", user["sub"])
     return redirect(target)
 

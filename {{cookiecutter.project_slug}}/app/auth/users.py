@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ParamSpec
-from urllib.parse import urlsplit
 
 from {{ cookiecutter.framework }} import current_app, g, jsonify, redirect, url_for
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
@@ -17,8 +16,7 @@ from .client import logto
 
 P = ParamSpec("P")
 
-LONGEST_PATH = 2000
-"""Characters of a path to come back to. Some proxies accept no longer ones."""
+LONGEST_PATH = 2000  # Characters of a path to come back to. Some proxies accept no longer ones.
 
 
 @dataclass(frozen=True)
@@ -87,12 +85,5 @@ def local_path(target: str) -> str:
     with one of these is not a path.
     """
     plain = target.isprintable() and "\\" not in target and target == target.strip()
-    if not plain or not target.startswith("/") or target.startswith("//"):
-        return "/"
-    if len(target) > LONGEST_PATH:
-        return "/"
-    try:
-        url = urlsplit(target)
-    except ValueError:
-        return "/"
-    return "/" if url.scheme or url.netloc else iri_to_uri(target)
+    path = iri_to_uri(target) if plain and target.startswith("/") else "/"
+    return "/" if path.startswith("//") or len(path) > LONGEST_PATH else path

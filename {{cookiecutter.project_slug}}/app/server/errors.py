@@ -26,8 +26,7 @@ log = logging.getLogger(__name__)
 
 QUERY_CHARACTERS = "!$%&'()*+,/:;=?@"
 """Characters that a query may hold unquoted (RFC 3986, 3.4), and the `%` of quoted ones."""
-RETRY_AFTER = "30"
-"""Seconds after which a client may try again (RFC 9110, 10.2.3)."""
+RETRY_AFTER = "30"  # Seconds after which a client may try again (RFC 9110, 10.2.3).
 
 
 def wants_json() -> bool:

@@ -14,17 +14,23 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     """Send the headers with every response, errors included."""
     # Werkzeug redirects `//path` to a URL built from the untrusted Host header.
     app.url_map.merge_slashes = False
+    origins, https = app.config["CONTENT_ORIGINS"], app.config["SESSION_COOKIE_SECURE"]
     policy = secure.Secure(
-        csp=content_security_policy(app.config["CONTENT_ORIGINS"]),
+        csp=secure.ContentSecurityPolicy()
+        .default_src("'self'")
+        .base_uri("'none'")
+        .object_src("'none'")
+        .frame_ancestors("'none'")
+        .form_action("'self'", *origins)
+        .img_src("'self'", "https:", *origins),
         # Not no-referrer: browsers would then send `Origin: null` with the sign-out form.
         referrer=secure.ReferrerPolicy().same_origin(),
-        hsts=secure.StrictTransportSecurity().max_age(31536000) if app.config["HTTPS"] else None,
+        hsts=secure.StrictTransportSecurity().max_age(31536000) if https else None,
         xcto=secure.XContentTypeOptions().nosniff(),
         xfo=secure.XFrameOptions().deny(),
         coop=secure.CrossOriginOpenerPolicy().same_origin(),
         permissions=secure.PermissionsPolicy().camera().geolocation().microphone(),
     )
-    # Build the list once: every response gets it.
     fixed = list(policy.headers.items())
 
     @app.after_request
@@ -54,16 +60,3 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
                 request.stream.read(64 * 1024)
             {% endif %}
         return response
-
-
-def content_security_policy(origins: list[str]) -> secure.ContentSecurityPolicy:
-    """Allow content of the app itself, pictures, and forms that lead to one of the origins."""
-    return (
-        secure.ContentSecurityPolicy()
-        .default_src("'self'")
-        .base_uri("'none'")
-        .object_src("'none'")
-        .frame_ancestors("'none'")
-        .form_action("'self'", *origins)
-        .img_src("'self'", "https:", *origins)
-    )

@@ -5,33 +5,25 @@ import re
 import secrets
 import sys
 import time
-{% if cookiecutter.framework == "quart" %}
-from collections.abc import Awaitable, Callable
-{% else %}
-from collections.abc import Callable, Iterable
-{% endif %}
-from contextvars import ContextVar
 from typing import Any
 from urllib.parse import quote
 
 {% if cookiecutter.framework == "flask" %}
-from flask import Flask
+from flask import Flask, Response, g, has_request_context, request
+from flask.signals import request_finished, request_started
 {% endif %}
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 {% if cookiecutter.framework == "quart" %}
-from quart import Quart
+from quart import Quart, Response, g, has_request_context, request
+from quart.signals import request_finished, request_started
 {% endif %}
 
 log = logging.getLogger(__name__)
 
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The ID of the current request."""
-
 SAFE_ID = re.compile(r"[A-Za-z0-9._:=+/@-]{1,128}")
 """An `X-Request-ID` that is safe to copy into the log and into a header."""
-LONGEST_PATH = 500
-"""Characters of a path that are logged; the rest is cut off."""
+LONGEST_PATH = 500  # Characters of a path that are logged.
 
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
@@ -40,16 +32,18 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     LOG_FORMAT is `text` or `json`. The traceback of an exception follows its line in text, and is
     a field in JSON.
     """
-    log_format = app.config["LOG_FORMAT"]
+    plain = app.config["LOG_FORMAT"] == "text"
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name("app")
     handler.addFilter(_add_request_id)
-    handler.setFormatter(json_formatter() if log_format == "json" else TextFormatter())
+    handler.setFormatter(TextFormatter() if plain else json_formatter())
     root = logging.getLogger()
     for earlier in [h for h in root.handlers if h.get_name() == "app"]:
         root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    request_started.connect(begin_request, app)
+    request_finished.connect(log_request, app)
 
     # Messages of granian's workers go through the app's handler.
     server = logging.getLogger("_granian")
@@ -59,84 +53,33 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     # The development server repeats its URL, and writes a second line for every request.
     app.logger.addFilter(_is_no_repetition)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    app.asgi_app = RequestLog(app.asgi_app)  # type: ignore[method-assign]
     {% else %}
     # The development server writes a second line for every request, with codes in its query.
     development = logging.getLogger("werkzeug")
     development.addFilter(_is_no_repetition)
     # Its messages at the start are for a terminal, in colours and in several lines.
-    plain = log_format == "text"
     development.handlers = [logging.StreamHandler(sys.stderr)] if plain else []
     development.propagate = not plain
-    app.wsgi_app = RequestLog(app.wsgi_app)  # type: ignore[method-assign]
     {% endif %}
 
 
-class RequestLog:
-    """Gives every request an ID and a line in the log: method, path, status, milliseconds.
-
-    The ID comes from the `X-Request-ID` header if it is safe. Otherwise it is new. The response
-    has it in the same header. The query is never logged, because it can hold secrets.
-    """
-
-    {% if cookiecutter.framework == "quart" %}
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Any]) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        headers = dict(scope["headers"])
-        own_id = safe_or_new(headers.get(b"x-request-id", b"").decode("latin-1"))
-
-        async def send_and_log(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", own_id.encode())]
-                log_request(scope["method"], scope["path"], message["status"], started)
-            await send(message)
-
-        token = request_id.set(own_id)
-        try:
-            await self.app(scope, receive, send_and_log)
-        finally:
-            request_id.reset(token)
-    {% else %}
-    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
-        self.app = app
-
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
-        started = time.perf_counter()
-        own_id = safe_or_new(environ.get("HTTP_X_REQUEST_ID", ""))
-
-        def start_and_log(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            # WSGI passes bytes as text (PEP 3333).
-            path = environ["PATH_INFO"].encode("latin-1", "replace")
-            log_request(environ["REQUEST_METHOD"], path, int(status[:3]), started)
-            return start_response(status, [*headers, ("X-Request-ID", own_id)], *exc_info)
-
-        token = request_id.set(own_id)
-        try:
-            return self.app(environ, start_and_log)
-        finally:
-            request_id.reset(token)
-    {% endif %}
+{{ cookiecutter.__async }}def begin_request(app: {{ cookiecutter.framework | capitalize }}, **_: Any) -> None:
+    """Give the request an ID: the one in its `X-Request-ID` header if that is safe, or a new one."""
+    sent = request.headers.get("X-Request-ID", "")
+    g.request_id = sent if SAFE_ID.fullmatch(sent) else secrets.token_hex(16)
+    g.started = time.perf_counter()
 
 
-def safe_or_new(sent: str) -> str:
-    """Return the ID that the client sent, or a new ID if that is missing or not safe."""
-    return sent if SAFE_ID.fullmatch(sent) else secrets.token_hex(16)
-
-
-def log_request(method: str, path: str | bytes, status: int, started: float) -> None:
-    """Write the line of a request that started at this `time.perf_counter()`."""
-    milliseconds = round((time.perf_counter() - started) * 1000, 1)
-    path = quote(path)[:LONGEST_PATH]
-    fields = {"method": method, "path": path, "status": status, "milliseconds": milliseconds}
-    log.info("%s %s %d %s ms", method, path, status, milliseconds, extra=fields)
+{{ cookiecutter.__async }}def log_request(app: {{ cookiecutter.framework | capitalize }}, response: Response, **_: Any) -> None:
+    """Write the line of a request, and send its ID. The query is left out: it can hold secrets."""
+    response.headers["X-Request-ID"] = g.request_id
+    fields = {
+        "method": request.method,
+        "path": quote(request.path)[:LONGEST_PATH],
+        "status": response.status_code,
+        "milliseconds": round((time.perf_counter() - g.started) * 1000, 1),
+    }
+    log.info("%s %s %d %s ms", *fields.values(), extra=fields)
 
 
 class TextFormatter(logging.Formatter):
@@ -163,8 +106,8 @@ def json_formatter() -> JsonFormatter:
 
 
 def _add_request_id(record: logging.LogRecord) -> bool:
-    if own_id := request_id.get():
-        record.request_id = own_id
+    if has_request_context() and "request_id" in g:
+        record.request_id = g.request_id
     return True
 
 

@@ -66,25 +66,19 @@ def _copy(value: Any) -> Any:
 class Session(dict[str, Any], SessionMixin):
     """What the server remembers of one browser. It takes what the framework's session takes.
 
-    Changes, also inside a list or a dict, are found by comparing with what was loaded.
+    Changes, also inside a list or a dict, are found by comparing with what was loaded. A new
+    session is indexed by its `owner`, so that `store.delete_all` finds it.
     """
+
+    permanent = True  # The cookie outlives the browser's own session.
 
     def __init__(self, data: dict[str, Any] | None = None, key: str | None = None) -> None:
         super().__init__(data or {})
         self.key = key
         self.cookie: str | None = None
         self.left_behind: str | None = None
-        self._index: Index = {}
+        self.owner: Index = {}
         self._mark_saved()
-
-    @property
-    def permanent(self) -> bool:
-        """Whether the cookie outlives the browser's own session. Here that is the default."""
-        return bool(self.get("_permanent", True))
-
-    @permanent.setter
-    def permanent(self, value: bool) -> None:
-        self["_permanent"] = value
 
     def renew(self) -> None:
         """Forget everything and continue under a new ID, as sign-in and sign-out must."""
@@ -92,10 +86,6 @@ class Session(dict[str, Any], SessionMixin):
         self.key = None
         self.clear()
         self._saved.clear()
-
-    def index(self, *, sub: str, sid: str | None) -> None:
-        """Let `Store.delete_all` find a renewed session by its user and its `sid`."""
-        self._index = {"sub": sub, "sid": sid}
 
     def _changes(self) -> tuple[dict[str, Any], list[str]]:
         changed = {k: v for k, v in self.items() if k not in self._saved or self._saved[k] != v}
@@ -121,7 +111,7 @@ class Session(dict[str, Any], SessionMixin):
             self.cookie = new_id()
             self.key = store_key(self.cookie)
             lifetime = int(current_app.permanent_session_lifetime.total_seconds())
-            {{ cookiecutter.__await }}store.create(self.key, dict(self), lifetime, self._index)
+            {{ cookiecutter.__await }}store.create(self.key, dict(self), lifetime, self.owner)
         self._mark_saved()
 
     {{ cookiecutter.__async }}def reload(self) -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 {% endif %}
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 {% if cookiecutter.framework == "quart" %}
 from quart.sessions import session_json_serializer as tagged
@@ -27,8 +27,7 @@ from redis import BlockingConnectionPool, Redis
 {% endif %}
 from redis.exceptions import RedisError
 
-TIME_LIMIT = 3.0
-"""Seconds to wait for a locked file, or for Redis."""
+TIME_LIMIT = 3.0  # Seconds to wait for a locked file, or for Redis.
 PREFIX = "{{ cookiecutter.project_slug }}:"
 
 
@@ -38,47 +37,6 @@ Index = Mapping[str, str | None]
 
 class StoreUnavailable(Exception):
     """The session store cannot be reached, read or written."""
-
-
-class Store(Protocol):
-    """The methods of a session store. To add another store, write a class with these methods."""
-
-    {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
-        """Return the session under the key, or None if there is none or it has expired."""
-
-    {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
-        """Save a new session, so that `delete_all` finds it."""
-
-    {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
-        """Set and remove these entries in one step. Do nothing if the session has ended."""
-
-    {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
-        """End a session. Return whether this call ended it: of two parallel calls, one did."""
-
-    {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
-        """End every session with this `sid`, or without one, with this `sub`. Return how many."""
-
-    {{ cookiecutter.__async }}def lock(self, name: str, ttl: int) -> bool:
-        """Take the lock of this name, until `unlock` or the end of its time to live.
-
-        Return False if another caller has the lock.
-        """
-
-    {{ cookiecutter.__async }}def unlock(self, name: str) -> None:
-        """Release the lock of this name."""
-
-    {{ cookiecutter.__async }}def ping(self) -> None:
-        """Check that the store can be written."""
-
-    {{ cookiecutter.__async }}def close(self) -> None:
-        """Close all connections."""
-
-
-def open_store(url: str, folder: str) -> Store:
-    """Return the store of a SESSION_URL. A relative SQLite path is relative to the folder."""
-    if url.startswith("sqlite:///"):
-        return SQLiteStore(Path(folder, url.removeprefix("sqlite:///")))
-    return RedisStore(url)
 
 
 class SQLiteStore:
@@ -91,7 +49,6 @@ class SQLiteStore:
         CREATE INDEX IF NOT EXISTS sessions_by_expiry ON sessions (expires_at);
         CREATE INDEX IF NOT EXISTS sessions_by_sub ON sessions (sub) WHERE sub IS NOT NULL;
         CREATE INDEX IF NOT EXISTS sessions_by_sid ON sessions (sid) WHERE sid IS NOT NULL;
-        CREATE TABLE IF NOT EXISTS locks (name TEXT PRIMARY KEY, expires_at REAL NOT NULL);
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,24 +59,23 @@ class SQLiteStore:
         {% endif %}
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
+        """Return the session under the key, or None if there is none or it has expired."""
         rows, _ = {{ cookiecutter.__await }}self._execute(
             "SELECT data FROM sessions WHERE key = ? AND expires_at > ?", key, time.time()
         )
         return tagged.loads(rows[0][0]) if rows else None
 
     {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
+        """Save a new session, so that `delete_all` finds it."""
         now = time.time()
         row = (key, tagged.dumps(data), now + ttl, index.get("sub"), index.get("sid"))
         {{ cookiecutter.__await }}self._execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", *row)
         # A few rows at a time, so that a long backlog does not keep the write lock.
-        for table in ("sessions", "locks"):
-            {{ cookiecutter.__await }}self._execute(
-                f"DELETE FROM {table} WHERE rowid IN"
-                f" (SELECT rowid FROM {table} WHERE expires_at <= ? LIMIT 100)",
-                now,
-            )
+        old = "SELECT rowid FROM sessions WHERE expires_at <= ? LIMIT 100"
+        {{ cookiecutter.__await }}self._execute(f"DELETE FROM sessions WHERE rowid IN ({old})", now)
 
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
+        """Set and remove these entries in one step. Do nothing if the session has ended."""
         {{ cookiecutter.__await }}self._execute(
             "UPDATE sessions SET data = merged(data, ?, ?) WHERE key = ?",
             tagged.dumps(changed),
@@ -128,34 +84,35 @@ class SQLiteStore:
         )
 
     {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
+        """Delete a session or a lock. Return whether it was there: of two calls, one gets True."""
         _, count = {{ cookiecutter.__await }}self._execute("DELETE FROM sessions WHERE key = ?", key)
         return count > 0
 
     {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
+        """End every session with this `sid`, or without one, with this `sub`. Return how many."""
         name = "sid" if index.get("sid") else "sub"
         ended = f"DELETE FROM sessions WHERE {name} = ?"
         _, count = {{ cookiecutter.__await }}self._execute(ended, index[name])
         return count
 
-    {{ cookiecutter.__async }}def lock(self, name: str, ttl: int) -> bool:
-        now = time.time()
+    {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
+        """Take a lock, until it is deleted or its time to live ends. False if it is taken."""
         _, count = {{ cookiecutter.__await }}self._execute(
-            "INSERT INTO locks VALUES (?1, ?2 + ?3) ON CONFLICT (name)"
+            "INSERT INTO sessions VALUES (?1, '', ?2 + ?3, NULL, NULL) ON CONFLICT (key)"
             " DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?2",
-            name,
-            now,
+            key,
+            time.time(),
             ttl,
         )
         return count > 0
 
-    {{ cookiecutter.__async }}def unlock(self, name: str) -> None:
-        {{ cookiecutter.__await }}self._execute("DELETE FROM locks WHERE name = ?", name)
-
     {{ cookiecutter.__async }}def ping(self) -> None:
+        """Check that the store can be written."""
         # A statement that changes no row would write nothing.
-        {{ cookiecutter.__await }}self._execute("REPLACE INTO locks VALUES ('ping', 0)")
+        {{ cookiecutter.__await }}self._execute("REPLACE INTO sessions VALUES ('ping', '', 0, NULL, NULL)")
 
     {{ cookiecutter.__async }}def close(self) -> None:
+        """Close all connections."""
         {% if cookiecutter.framework == "quart" %}
         self._readers.shutdown()
         self._writers.shutdown()
@@ -218,7 +175,7 @@ def _merged(data: str, changed: str, removed: str) -> str:
 
 
 class RedisStore:
-    """Sessions in Redis, one hash per session, for an app that runs on several machines."""
+    """Sessions in Redis, one hash per session. The methods are those of SQLiteStore."""
 
     # KEYS[1]: the session. ARGV[1]: the number of names and values to set, which follow. The
     # other arguments are the names to remove.
@@ -283,14 +240,9 @@ class RedisStore:
             {{ cookiecutter.__await }}self._redis.zrem(key, *names)
         return ended
 
-    {{ cookiecutter.__async }}def lock(self, name: str, ttl: int) -> bool:
+    {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
         with _redis_errors():
-            locked = {{ cookiecutter.__await }}self._redis.set(f"{PREFIX}lock:{name}", "", nx=True, ex=ttl)
-        return bool(locked)
-
-    {{ cookiecutter.__async }}def unlock(self, name: str) -> None:
-        with _redis_errors():
-            {{ cookiecutter.__await }}self._redis.delete(f"{PREFIX}lock:{name}")
+            return bool({{ cookiecutter.__await }}self._redis.set(f"{PREFIX}session:{key}", "", nx=True, ex=ttl))
 
     {{ cookiecutter.__async }}def ping(self) -> None:
         with _redis_errors():
@@ -306,3 +258,13 @@ def _redis_errors() -> Iterator[None]:
         yield
     except RedisError as error:
         raise StoreUnavailable(str(error)) from error
+
+
+Store = SQLiteStore | RedisStore
+
+
+def open_store(url: str, folder: str) -> Store:
+    """Return the store of a SESSION_URL. A relative SQLite path is relative to the folder."""
+    if url.startswith("sqlite:///"):
+        return SQLiteStore(Path(folder, url.removeprefix("sqlite:///")))
+    return RedisStore(url)
