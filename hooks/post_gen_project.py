@@ -36,7 +36,7 @@ NEXT_STEPS = """
          Redirect URI                 {endpoint}/callback/azuread{azure_note}
     3. Enter {in_env} in .env, from the same page as in 1.
     4. uv run {framework} logto check        says what is still missing
-    5. uv run {framework} run --port {port}
+    5. uv run {framework} run
 """
 
 
@@ -47,8 +47,6 @@ def next_steps(answers: Mapping[str, str], folder: str, *, windows: bool, colour
     """
     origin, endpoint = answers["__origin"], answers["__logto_endpoint"]
     own_endpoint = not endpoint.startswith("http://")
-    # Behind https there is a proxy, which has that port.
-    port = origin.rpartition(":")[2] if origin.startswith("http://") else ""
     bold, plain = ("\033[1m", "\033[0m") if colour else ("", "")
     text = "\n".join(
         f"{bold}{line[2:]}{plain}" if line.startswith("# ") else line
@@ -69,7 +67,6 @@ def next_steps(answers: Mapping[str, str], folder: str, *, windows: bool, colour
         if own_endpoint
         else "LOGTO_ENDPOINT, LOGTO_APP_ID, LOGTO_APP_SECRET",
         framework=answers["framework"],
-        port=port if port.isdigit() else "3000",
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import app
-from app.auth import client, current_user, logto, oidc, sign_in_required, users
+from app.auth import client, current_user, logto, oidc, routes, sign_in_required
 from app.server.sessions import session
 
 FRAMEWORK: Any = __import__(os.environ["TEST_FRAMEWORK"])
@@ -59,7 +59,7 @@ async def note() -> str:
 
 
 async def redirect() -> Any:
-    return FRAMEWORK.redirect(users.local_path(request.args["to"]))
+    return FRAMEWORK.redirect(routes.local_path(request.args["to"]))
 
 
 @sign_in_required

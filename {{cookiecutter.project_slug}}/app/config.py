@@ -9,7 +9,6 @@ from collections.abc import Mapping
 {% endif %}
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +21,8 @@ CONNECTORS = {"azuread": "social:azuread"}
 
 SESSION_COOKIE = "{{ cookiecutter.project_slug }}-session"
 LOG_FORMATS = ("text", "json")
+LOOPBACK = re.compile(r"(.+\.)?localhost|127(\.[0-9]{1,3}){3}|::1")
+"""The names of this machine (RFC 6761, 6.3)."""
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
 HINTS = {
@@ -140,14 +141,6 @@ class Config:
         return timedelta(hours=self.SESSION_LIFETIME_HOURS)
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine. Names under .localhost are (RFC 6761, 6.3)."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
 def _report(error: EnvValidationError) -> str:
     assert isinstance(error.error_messages, Mapping)
     lines = ["The configuration is not complete:"]
@@ -176,7 +169,7 @@ def _web_url(value: str) -> None:
         host, complete = "", False
     if not complete or not re.fullmatch(r"[a-z0-9.:_-]+", host) or re.search("[^!-~]|[?#]", value):
         raise ValidationError(f"{value!r} is not a plain http(s) URL")
-    if url.scheme == "http" and not is_loopback(host):
+    if url.scheme == "http" and not LOOPBACK.fullmatch(host):
         raise ValidationError(f"{value!r} must begin with https://, as it is not on this machine")
 
 

@@ -162,10 +162,9 @@ class Credential:
 class StandIn:
     """Everything that the local Logto knows. `resources` maps each API resource to its scopes.
 
-    Lifetimes are in seconds. `applications`, `connectors` and `sign_in_experience` may be changed
-    while it runs, also through the Management API, for which `machine_app_id` is the
-    application. For tests, `requests` has the method and path of all requests, and `issued` has
-    every code and token.
+    Lifetimes are in seconds. The Management API changes it while it runs; `machine_app_id` is the
+    application for that. For tests, `requests` has the method and path of all requests, and
+    `issued` has every code and token.
     """
 
     endpoint: str
@@ -241,11 +240,7 @@ class StandIn:
         return [scope for scopes in self.resources.values() for scope in scopes]
 
     def suspend(self, username: str) -> None:
-        """Suspend a user as the Management API does.
-
-        Sessions end and all tokens are revoked, so the next refresh is refused. The app
-        gets no message.
-        """
+        """Suspend a user, who loses all sessions and tokens. The app gets no message."""
         with self.lock:
             user = self.users[username]
             user.suspended = True

@@ -7,8 +7,7 @@ import click
 
 from app.config import Config
 
-from . import check as checks
-from . import provision as provisioning
+from . import check, provision
 from .output import say, table
 
 
@@ -17,14 +16,14 @@ def commands() -> None:
     """Check how this app, Logto and Azure AD are connected, or connect them."""
 
 
-@commands.command()
+@commands.command("check")
 @click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object.")
-def check(as_json: bool) -> None:
+def check_command(as_json: bool) -> None:
     """Say what is right, what is wrong and how to fix it. This changes nothing.
 
     The exit code is 0 only if nothing is wrong.
     """
-    found = asyncio.run(checks.run())
+    found = asyncio.run(check.run())
     well = all(each.ok for each in found)
     if as_json:
         say(json.dumps({"ok": well, "checks": [vars(each) for each in found]}, indent=2))
@@ -34,13 +33,13 @@ def check(as_json: bool) -> None:
         raise SystemExit(1)
 
 
-@commands.command()
+@commands.command("provision")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--social-only", is_flag=True, help='Set the sign-up identifier to "None" as well.')
-def provision(dry_run: bool, social_only: bool) -> None:
+def provision_command(dry_run: bool, social_only: bool) -> None:
     """Register this app and the Azure AD connector in Logto.
 
     This only adds. Everything in Logto that does not belong to this app stays as it is.
     """
     config = Config.from_env()
-    asyncio.run(provisioning.run(config, dry_run=dry_run, social_only=social_only))
+    asyncio.run(provision.run(config, dry_run=dry_run, social_only=social_only))

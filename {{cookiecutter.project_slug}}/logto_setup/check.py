@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
 
 from app.auth.oidc import LEEWAY, LogtoUnavailable, Response, request
-from app.config import Config, ConfigError, is_loopback
+from app.config import LOOPBACK, Config, ConfigError
 from app.server.stores import StoreUnavailable, open_store
 
 from . import connector
@@ -136,7 +136,7 @@ class Checks:
         self.need("configuration")
         endpoint = self.config.LOGTO_ENDPOINT.rstrip("/")
         fix = "Correct LOGTO_ENDPOINT; the Logto Console shows it on the page of your app."
-        if is_loopback(urlsplit(endpoint).hostname or ""):
+        if LOOPBACK.fullmatch(urlsplit(endpoint).hostname or ""):
             fix = "Start the local Logto with python -m dev, or correct LOGTO_ENDPOINT."
         try:
             url = f"{endpoint}/oidc/.well-known/openid-configuration"

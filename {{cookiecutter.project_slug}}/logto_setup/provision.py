@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 {% if cookiecutter.api_resource %}
 from app.api import SCOPES
 {% endif %}
-from app.config import Config, ConfigError, is_loopback
+from app.config import LOOPBACK, Config, ConfigError
 
 from . import connector
 from .management import ManagementApi, ManagementError
@@ -127,7 +127,7 @@ class Plan:
         uri = f"{self.config.ORIGIN}/backchannel-logout"
         known = there.get("backchannelLogoutUri")
         # There is one at most. Logto never calls an address of its own machine.
-        if known != uri and (not known or is_loopback(urlsplit(known).hostname or "")):
+        if known != uri and (not known or LOOPBACK.fullmatch(urlsplit(known).hostname or "")):
             merged |= {"backchannelLogoutUri": uri, "backchannelLogoutSessionRequired": True}
             differences.append(f"+ back-channel logout URI {uri}")
         body = {"oidcClientMetadata": merged}

@@ -28,11 +28,12 @@ from werkzeug.local import LocalProxy
 
 from ..server.sessions import session, store
 from ..server.stores import StoreUnavailable
-from .oidc import TIME_LIMIT, LogtoUnavailable, Oidc, SignInInvalid, printable, time_limit
+from .oidc import PAUSE, TIME_LIMIT, LogtoUnavailable, Oidc, SignInInvalid, printable
 from .storage import SessionStorage
 
 log = logging.getLogger(__name__)
 
+VERIFIED: Any = {"verify_signature": False}  # The SDK has just verified the token.
 LOCK_LIFETIME = 15  # Seconds after which the lock of a refresh ends, if its process was killed.
 
 
@@ -114,7 +115,7 @@ class AppLogtoClient(LogtoClient):
             await self._with_storage(data).handleSignInCallback(f"{redirect_uri}?{query}")
         if "idToken" not in data:
             raise SignInInvalid("Logto sent no ID token")
-        return data | {"user": _claims(data["idToken"])}
+        return data | {"user": jwt.decode(data["idToken"], options=VERIFIED)}
 
     async def access_token(self, resource: str = "") -> str:
         """Return the user's access token for a resource. Refresh it if it has expired.
@@ -190,9 +191,12 @@ class AppLogtoClient(LogtoClient):
     @asynccontextmanager
     async def _calling(self, spent: float = 0.0) -> AsyncIterator[None]:
         """Limit the time of calls to Logto, of which some seconds are spent already."""
-        async with time_limit(TIME_LIMIT - spent):
-            await self.oidc.load()
-            yield
+        try:
+            async with asyncio.timeout(TIME_LIMIT - spent):
+                await self.oidc.load()
+                yield
+        except TimeoutError:
+            raise LogtoUnavailable(f"no response within {TIME_LIMIT:.0f} s", PAUSE) from None
 
     @asynccontextmanager
     async def _calling_for_session(self, spent: float = 0.0) -> AsyncIterator[None]:
@@ -236,7 +240,7 @@ class AppLogtoClient(LogtoClient):
                 token = await self.getAccessToken(resource)
             if token is None:
                 raise SessionEnded("it was ended meanwhile")
-            claims = _claims(session["idToken"])
+            claims = jwt.decode(session["idToken"], options=VERIFIED)
             if claims["sub"] != session["user"]["sub"]:
                 # OpenID Connect Core, 12.2.
                 raise SessionEnded("the refreshed ID token is about another user")
@@ -249,12 +253,6 @@ class AppLogtoClient(LogtoClient):
             with suppress(StoreUnavailable):
                 {{ cookiecutter.__await }}store.delete(lock)
         return token
-
-
-def _claims(id_token: str) -> dict[str, Any]:
-    """Return the claims of an ID token that the SDK has just verified."""
-    claims: dict[str, Any] = jwt.decode(id_token, options={"verify_signature": False})
-    return claims
 
 
 logto: AppLogtoClient = LocalProxy(lambda: current_app.extensions["logto_client"])  # type: ignore[assignment]

@@ -10,8 +10,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,7 +25,7 @@ from logto.models.response import TokenResponse, UserInfoResponse
 from logto.OidcCore import OidcCore
 from pydantic import BaseModel, ValidationError
 
-from ..config import is_loopback
+from ..config import LOOPBACK
 from .keys import KeySet
 
 log = logging.getLogger(__name__)
@@ -76,16 +75,12 @@ def printable(text: object) -> str:
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response. `data` is its JSON, or None if the body is not JSON."""
+    """An HTTP response. `data` is its JSON or None, `json` its JSON object or an empty dict."""
 
     status: int
     headers: Mapping[str, str]
     data: Any
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The JSON object, empty if the JSON is something else."""
-        return self.data if isinstance(self.data, dict) else {}
+    json: dict[str, Any]
 
     @property
     def error(self) -> str:
@@ -111,15 +106,6 @@ class Response:
             return None
 
 
-def proxy_for(url: str) -> str | None:
-    """Return the proxy for a URL, from HTTPS_PROXY, HTTP_PROXY and NO_PROXY; none for loopback."""
-    parts = urlsplit(url)
-    if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
-        return None
-    proxy = getproxies().get(parts.scheme)
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
-
-
 @functools.cache
 def _tls() -> ssl.SSLContext:
     # aiohttp's own context was made when it was imported, before `.env` set SSL_CERT_FILE.
@@ -130,11 +116,16 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
     """Send an HTTP request to Logto and return the response, whatever its status is.
 
     It follows no redirect and keeps no cookie. `sent` is `data`, `json`, `params` or `headers`.
+    HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured; a loopback URL is always asked directly.
 
     Raises:
         LogtoUnavailable: if there is no response within the time limit.
     """
-    proxy = proxy_for(url)
+    target, proxy = urlsplit(url), None
+    if not LOOPBACK.fullmatch(target.hostname or "") and not proxy_bypass(target.netloc):
+        proxy = getproxies().get(target.scheme)
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
     options: dict[str, Any] = {"proxy": proxy, "allow_redirects": False, **sent}
     if url.startswith("https:"):
         options["ssl"] = _tls()
@@ -160,17 +151,8 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
         data = json.loads(body)
     except (ValueError, RecursionError):
         data = None
-    return Response(response.status, response.headers, data)
-
-
-@asynccontextmanager
-async def time_limit(seconds: float) -> AsyncIterator[None]:
-    """Raise LogtoUnavailable if the block takes longer than this."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise LogtoUnavailable(f"no response within {seconds:.0f} s", PAUSE) from None
+    json_object = data if isinstance(data, dict) else {}
+    return Response(response.status, response.headers, data, json_object)
 
 
 def _checked(response: Response, model: type[Model], resource: str = "") -> Model:
@@ -233,7 +215,7 @@ class Oidc(OidcCore):
         self.issuer = issuer
         self.keys = KeySet(self._fetch_published)
         self._retry_at = 0.0
-        self._clock_ahead: float | None = None
+        self._last_response: Response | None = None
 
     async def load(self) -> None:
         """Fetch the discovery document, unless this process has it. Raises LogtoUnavailable."""
@@ -262,26 +244,25 @@ class Oidc(OidcCore):
         if time.monotonic() < self._retry_at:
             raise LogtoUnavailable("it did not respond a moment ago")
         try:
-            async with time_limit(TIME_LIMIT):
-                response = await request("GET", f"{self.issuer}/.well-known/openid-configuration")
-                metadata = _checked(response, OidcProviderMetadata)
-                # OpenID Connect Discovery, 4.3.
-                if metadata.issuer != self.issuer:
-                    raise LogtoUnavailable(f"its issuer is {printable(metadata.issuer)}")
-                standard = f"{self.issuer}/token/revocation"
-                revocation_endpoint = response.json.get("revocation_endpoint", standard)
-                for endpoint in (
-                    metadata.authorization_endpoint,
-                    metadata.token_endpoint,
-                    metadata.userinfo_endpoint,
-                    metadata.jwks_uri,
-                    metadata.end_session_endpoint,
-                    revocation_endpoint,
-                ):
-                    # The app secret and tokens are sent there.
-                    if not str(endpoint).startswith(self.issuer.removesuffix("oidc")):
-                        raise LogtoUnavailable(f"{printable(endpoint)} is on another host")
-                response = await request("GET", metadata.jwks_uri)
+            response = await request("GET", f"{self.issuer}/.well-known/openid-configuration")
+            metadata = _checked(response, OidcProviderMetadata)
+            # OpenID Connect Discovery, 4.3.
+            if metadata.issuer != self.issuer:
+                raise LogtoUnavailable(f"its issuer is {printable(metadata.issuer)}")
+            standard = f"{self.issuer}/token/revocation"
+            revocation_endpoint = response.json.get("revocation_endpoint", standard)
+            for endpoint in (
+                metadata.authorization_endpoint,
+                metadata.token_endpoint,
+                metadata.userinfo_endpoint,
+                metadata.jwks_uri,
+                metadata.end_session_endpoint,
+                revocation_endpoint,
+            ):
+                # The app secret and tokens are sent there.
+                if not str(endpoint).startswith(self.issuer.removesuffix("oidc")):
+                    raise LogtoUnavailable(f"{printable(endpoint)} is on another host")
+            response = await request("GET", metadata.jwks_uri)
             keys = _usable_keys(response, metadata.id_token_signing_alg_values_supported)
             if not keys:
                 raise LogtoUnavailable(f"it publishes no key that can be used ({response.summary})")
@@ -326,7 +307,7 @@ class Oidc(OidcCore):
     async def _fetch_tokens(self, form: dict[str, str], resource: str = "") -> TokenResponse:
         response = await request("POST", self.metadata.token_endpoint, data=form)
         tokens = _checked(response, TokenResponse, resource)
-        self._clock_ahead = response.clock_ahead
+        self._last_response = response
         if tokens.id_token:
             try:
                 await self.signing_key(tokens.id_token, trusted=True)
@@ -356,7 +337,8 @@ class Oidc(OidcCore):
             claims = decode(idToken, key, issuer=self.issuer, audience=clientId, require=require)
         except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError) as error:
             early = isinstance(error, jwt.ImmatureSignatureError)
-            if early or (self._clock_ahead or 0) > LEEWAY:
+            ahead = self._last_response.clock_ahead if self._last_response else None
+            if early or (ahead or 0) > LEEWAY:
                 reason = f"check this machine's clock, its new ID token is invalid: {error}"
                 raise LogtoUnavailable(reason) from None
             raise

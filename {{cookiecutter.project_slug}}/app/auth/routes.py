@@ -5,43 +5,56 @@ import logging
 from {{ cookiecutter.framework }} import Blueprint, current_app, redirect, render_template, request, url_for
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 from werkzeug.sansio.response import Response
+from werkzeug.urls import iri_to_uri
 
 from ..config import CONNECTORS
 from ..server.errors import problem, this_page
-from ..server.sessions import session
+from ..server.sessions import cookie_attributes, session
 from . import pending
 from .client import SessionEnded, logto
 from .oidc import LogtoUnavailable, NotGranted, SignInInvalid
-from .users import ask_to_sign_in, current_user, local_path
+from .users import ask_to_sign_in, current_user
 
 bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
+LONGEST_PATH = 2000  # Characters of a path to come back to. Some proxies accept no longer ones.
+
 
 @bp.get("/sign-in")
-async def sign_in() -> Response:
-    """Redirect to Logto's sign-in page, or with `?connector=azuread` to Microsoft."""
-    connector = CONNECTORS.get(request.args.get("connector", ""))
-    return await _start_sign_in({"direct_sign_in": connector} if connector else {})
+@bp.get("/sign-up", endpoint="sign_up", defaults={"first_screen": "register"})
+async def sign_in(first_screen: str = "") -> Response:
+    """Redirect to Logto's page for signing in or signing up.
 
-
-@bp.get("/sign-up")
-async def sign_up() -> Response:
-    """Redirect to Logto's page for a new account."""
-    return await _start_sign_in({"first_screen": "register"})
-
-
-async def _start_sign_in(parameters: dict[str, str]) -> Response:
+    With `?connector=azuread`, Logto redirects to Microsoft at once.
+    """
+    connector = CONNECTORS.get(request.args.get("connector", ""), "")
     languages = [language for language, _ in request.accept_languages if language != "*"]
-    if languages:
-        parameters["ui_locales"] = " ".join(languages[:5])
+    parameters = {
+        "first_screen": first_screen,
+        "direct_sign_in": connector,
+        "ui_locales": " ".join(languages[:5]),
+    }
     url, state, attempt = await logto.begin_sign_in(
-        current_app.config["LOGTO_CALLBACK_URL"], **parameters
+        current_app.config["LOGTO_CALLBACK_URL"],
+        **{name: value for name, value in parameters.items() if value},
     )
     response = redirect(url)
     target = local_path(request.args.get("next", "/"))
     {{ cookiecutter.__await }}pending.remember(response, state, attempt, target)
     return response
+
+
+def local_path(target: str) -> str:
+    """Return the target if it is a path of this app, else `/`: `next` must not lead elsewhere.
+
+    Browsers read `\\\\` as `/` and drop control characters and spaces at the ends, so a target
+    with one of these is not a path.
+    """
+    plain = target.isprintable() and "\\" not in target and target == target.strip()
+    local = plain and target.startswith("/") and not target.startswith("//")
+    path = iri_to_uri(target) if local else "/"
+    return path if len(path) <= LONGEST_PATH else "/"
 
 
 async def callback() -> Response:
@@ -53,7 +66,7 @@ async def callback() -> Response:
     started = {{ cookiecutter.__await }}pending.take(state)
     if started:
         response = await _finish_sign_in(*started)
-        pending.forget(response, state)
+        response.delete_cookie(pending.cookie_name(state), **cookie_attributes(current_app))
         return response
     if current_user:
         return redirect("/")

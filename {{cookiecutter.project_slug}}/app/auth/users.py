@@ -8,15 +8,12 @@ from typing import Any, ParamSpec
 from {{ cookiecutter.framework }} import current_app, g, jsonify, redirect, url_for
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 from werkzeug.local import LocalProxy
-from werkzeug.urls import iri_to_uri
 
 from ..server.errors import this_page, wants_json
 from ..server.sessions import session
 from .client import logto
 
 P = ParamSpec("P")
-
-LONGEST_PATH = 2000  # Characters of a path to come back to. Some proxies accept no longer ones.
 
 
 @dataclass(frozen=True)
@@ -76,14 +73,3 @@ def ask_to_sign_in() -> ResponseReturnValue:
     if wants_json():
         return jsonify(error="sign_in_required", message="Sign in first."), 401
     return redirect(url_for("auth.sign_in", next=this_page()))
-
-
-def local_path(target: str) -> str:
-    """Return the target if it is a path of this app, else `/`: `next` must not lead elsewhere.
-
-    Browsers read `\\\\` as `/` and drop control characters and spaces at the ends, so a target
-    with one of these is not a path.
-    """
-    plain = target.isprintable() and "\\" not in target and target == target.strip()
-    path = iri_to_uri(target) if plain and target.startswith("/") else "/"
-    return "/" if path.startswith("//") or len(path) > LONGEST_PATH else path

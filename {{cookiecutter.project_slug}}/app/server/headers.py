@@ -44,10 +44,6 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
             # Pages differ by session, and must leave the browser at sign-out.
             response.headers.setdefault("Cache-Control", "no-store")
             response.headers.add("Vary", "Cookie")
-        return response
-
-    @app.after_request
-    {{ cookiecutter.__async }}def read_rest_of_body(response: Response) -> Response:
         # granian drops the connection if the request body is unread. Behind a proxy, that breaks
         # another user's request. So read the rest of the body.
         if request.content_length or "Transfer-Encoding" in request.headers:

@@ -29,11 +29,6 @@ store: Store = LocalProxy(lambda: current_app.extensions["session_store"])  # ty
 """The session store of the current app."""
 
 
-def new_id() -> str:
-    """Return a random 256-bit ID for a cookie."""
-    return secrets.token_urlsafe(32)
-
-
 def store_key(cookie: str) -> str:
     """Return the key of a cookie's entry. Nobody can compute the cookie from the key."""
     return hashlib.sha256(cookie.encode()).hexdigest()
@@ -78,7 +73,7 @@ class Session(dict[str, Any], SessionMixin):
         self.cookie: str | None = None
         self.left_behind: str | None = None
         self.owner: Index = {}
-        self._mark_saved()
+        self._saved: dict[str, Any] = _copy(self)
 
     def renew(self) -> None:
         """Forget everything and continue under a new ID, as sign-in and sign-out must."""
@@ -90,9 +85,6 @@ class Session(dict[str, Any], SessionMixin):
     def _changes(self) -> tuple[dict[str, Any], list[str]]:
         changed = {k: v for k, v in self.items() if k not in self._saved or self._saved[k] != v}
         return changed, [k for k in self._saved if k not in self]
-
-    def _mark_saved(self) -> None:
-        self._saved: dict[str, Any] = {name: _copy(value) for name, value in self.items()}
 
     {{ cookiecutter.__async }}def commit(self) -> None:
         """Write the changed entries and no others, so that parallel requests lose nothing.
@@ -108,11 +100,11 @@ class Session(dict[str, Any], SessionMixin):
         if self.key:
             {{ cookiecutter.__await }}store.update(self.key, changed, removed)
         else:
-            self.cookie = new_id()
+            self.cookie = secrets.token_urlsafe(32)
             self.key = store_key(self.cookie)
             lifetime = int(current_app.permanent_session_lifetime.total_seconds())
             {{ cookiecutter.__await }}store.create(self.key, dict(self), lifetime, self.owner)
-        self._mark_saved()
+        self._saved = _copy(self)
 
     {{ cookiecutter.__async }}def reload(self) -> None:
         """Load what other requests have saved, and keep the changes of this request.
@@ -123,7 +115,7 @@ class Session(dict[str, Any], SessionMixin):
         changed, removed = self._changes() if data else ({}, [])
         self.clear()
         self.update(data or {})
-        self._mark_saved()
+        self._saved = _copy(self)
         self.update(changed)
         for name in removed:
             self.pop(name, None)

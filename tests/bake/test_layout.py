@@ -1,0 +1,156 @@
+"""The three floors of a generated project: their sizes, and which of them may import which."""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from answers import everything
+from conftest import Bake, BakedProject
+
+FRAMEWORKS = ("flask", "quart")
+LARGEST = {"app": 2250, "logto_setup": 880, "dev": 1500}
+FLOORS = {"config": 0, "server": 1, "auth": 2, "pages": 3, "api": 3, "__init__": 4}
+
+SIGN_IN = """
+import json, pathlib, sys, threading
+
+from conftest import CALLBACK, HOME, Auth
+from app import create_app
+from app.config import Config
+from dev.local_logto import LocalLogto
+
+ROOT = str(pathlib.Path("app").resolve())
+seen = set()
+
+
+def note(frame, event, argument):
+    code = frame.f_code
+    if event == "call" and code.co_filename.startswith(ROOT) and code.co_name[0] != "<":
+        seen.add((code.co_filename, code.co_qualname))
+
+
+def watched(app):
+    threading.setprofile(note)
+    sys.setprofile(note)
+    return Auth(app.test_client())
+
+
+with LocalLogto(
+    app_id="test-app", redirect_uris=[CALLBACK], post_logout_redirect_uris=[HOME]
+) as logto:
+    app = create_app(
+        Config(
+            LOGTO_ENDPOINT=logto.endpoint,
+            LOGTO_APP_ID="test-app",
+            LOGTO_APP_SECRET="secret",
+            LOGTO_CALLBACK_URL=CALLBACK,
+            SESSION_URL=sys.argv[1],
+        )
+    )
+    if "flask" in sys.modules and type(app).__module__.startswith("flask"):
+        response = watched(app).sign_in()
+    else:
+        import asyncio
+        response = asyncio.run(watched(app).sign_in())
+    sys.setprofile(None)
+    threading.setprofile(None)
+assert response.headers["Location"] == "/", response.status
+print(json.dumps([len(seen), len({file for file, _ in seen}), sorted(name for _, name in seen)]))
+"""
+
+
+def bare(bake: Bake, framework: str) -> BakedProject:
+    (answers,) = [one for one in everything(on=False) if one["framework"] == framework]
+    return bake(**answers)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_no_floor_is_too_large(bake: Bake, framework: str) -> None:
+    contents = bare(bake, framework).contents
+    for floor, limit in LARGEST.items():
+        files = [text for name, text in contents.items() if name.startswith(f"{floor}/")]
+        assert sum(text.count(b"\n") for text in files if b"import" in text) <= limit, floor
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_sign_in_runs_few_functions_in_few_files(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    project = bare(bake, framework)
+    done = project.run("python", "-c", SIGN_IN, url, PYTHONPATH="tests")
+    functions, files, names = json.loads(done.stdout.splitlines()[-1])
+    assert functions <= 50, names
+    assert files <= 10, names
+
+
+def imports(path: Path, root: Path) -> Iterator[str]:
+    """Name every module of the project that a file imports, with dots: `app.server.errors`."""
+    package = list(path.relative_to(root).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*start, *filter(None, [node.module])])
+            for alias in node.names:
+                below = root.joinpath(*name.split("."), alias.name)
+                is_module = below.with_suffix(".py").exists() or below.is_dir()
+                yield f"{name}.{alias.name}" if is_module else name
+
+
+def floor_of(module: str) -> int:
+    """Give the floor of a module of the app; `app` itself, with `create_app`, is the highest."""
+    parts = module.split(".")
+    return FLOORS[parts[1] if len(parts) > 1 else "__init__"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_imports_run_one_way(bake: Bake, framework: str) -> None:
+    (answers,) = [one for one in everything(on=True) if one["framework"] == framework]
+    root = bake(**answers).path
+    for path in (root / "app").rglob("*.py"):
+        own = floor_of(".".join(path.relative_to(root).with_suffix("").parts))
+        for module in imports(path, root):
+            assert not module.startswith(("dev", "logto_setup")), path
+            if module.split(".")[0] == "app":
+                # Within a floor, `auth` and `server` import their own modules.
+                assert floor_of(module) < own or floor_of(module) == own in (1, 2), (path, module)
+
+
+@pytest.mark.parametrize("folder", ["app", "dev", "logto_setup"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_no_modules_import_each_other(bake: Bake, framework: str, folder: str) -> None:
+    (answers,) = [one for one in everything(on=True) if one["framework"] == framework]
+    root = bake(**answers).path
+    graph = {}
+    for path in (root / folder).rglob("*.py"):
+        name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        graph[name] = {module for module in imports(path, root) if module.startswith(folder)}
+    # A package knows its modules, and `from . import module` names the package too.
+    packages = {name for name in graph if (root / name.replace(".", "/")).is_dir()}
+    while removable := {
+        name for name, needed in graph.items() if not needed & (graph.keys() - packages)
+    }:
+        for name in removable:
+            del graph[name]
+    assert not graph, f"these import each other: {sorted(graph)}"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_no_object_hides_a_module(bake: Bake, framework: str) -> None:
+    (answers,) = [one for one in everything(on=True) if one["framework"] == framework]
+    project = bake(**answers)
+    script = """
+import importlib, pathlib, types
+for path in [*pathlib.Path("app").rglob("*.py"), *pathlib.Path("logto_setup").rglob("*.py")]:
+    name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    assert isinstance(importlib.import_module(name), types.ModuleType)
+    package, _, own = name.rpartition(".")
+    if package:
+        found = getattr(importlib.import_module(package), own)
+        assert isinstance(found, types.ModuleType), name
+"""
+    project.run("python", "-c", script)
