@@ -1,5 +1,6 @@
 """What a team does with a bake: run its tests, check its types, start it."""
 
+import json
 import re
 import shutil
 import socket
@@ -26,7 +27,8 @@ def own_address(port: int) -> dict[str, str]:
 
 @pytest.mark.parametrize("answers", BARE + FULL)
 def test_its_own_tests_pass(bake: Bake, answers: Answers) -> None:
-    bake(**answers).run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    # A warning of a connection that was not closed is an error.
+    bake(**answers).run("python", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
 
 
 @pytest.mark.parametrize("answers", BARE + FULL)
@@ -45,7 +47,7 @@ def test_it_starts_with_the_frameworks_own_command(bake: Bake, answers: Answers)
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 @pytest.mark.parametrize("answers", FULL)
-def test_it_listens_under_the_name_that_its_callback_has(
+def test_it_listens_on_the_host_and_port_of_its_callback(
     bake: Bake, answers: Answers, host: str
 ) -> None:
     port = free_port()
@@ -53,8 +55,8 @@ def test_it_listens_under_the_name_that_its_callback_has(
         socket.create_server(("::1", port), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("no IPv6 here; to get it: sysctl net.ipv6.conf.lo.disable_ipv6=0")
-    project = bake(**answers | {"callback_url": f"http://{host}:3000/callback/"})
-    with project.start(str(answers["framework"]), "run", "--port", str(port)) as process:
+    project = bake(**answers | {"callback_url": f"http://{host}:{port}/callback/"})
+    with project.start(str(answers["framework"]), "run") as process:
         process.wait_for(f"http://{host}:{port}/")
         # Neither leads to the other: a redirect would name the host of the request.
         for path in ("/callback/", "/callback"):
@@ -127,6 +129,10 @@ def test_it_installs_with_nothing_but_pip(bake: Bake, answers: Answers, tmp_path
     # All of its tests are imported, and few are run: they pass elsewhere.
     few = project.run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "sign_in")
     assert " passed" in few.stdout
+    # The command comes with the installation, and works without a valid configuration.
+    command = str(tmp_path / "bin" / str(answers["framework"]))
+    checked = project.attempt(command, "logto", "check", "--json", LOGTO_APP_SECRET="")
+    assert json.loads(checked.stdout)["checks"][0]["name"] == "configuration"
 
 
 def page(port: int) -> str:

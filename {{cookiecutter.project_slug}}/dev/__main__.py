@@ -60,15 +60,15 @@ def main() -> int:
         "LOGTO_APP_SECRET": "any-text",
         "LOGTO_CALLBACK_URL": f"http://localhost:{app_port}{callback}",
     }
-    with LocalLogto.for_app({**own, **forced}, port=logto_port) as logto:
-        logto.application.name = APP_NAME
-        people = [name for name, user in logto.users.items() if user.username]
+    with LocalLogto.for_app({**own, **forced}, port=logto_port) as stand_in:
+        stand_in.application.name = APP_NAME
+        people = [name for name, user in stand_in.users.items() if user.username]
         print(f"\nOpen http://localhost:{app_port}")
-        print(f"\nUsers sign in at {logto.endpoint}. This is not the real Logto: it has no")
+        print(f"\nUsers sign in at {stand_in.endpoint}. This is not the real Logto: it has no")
         print(f"passwords. You can be {', '.join(people)} or somebody new.")
         print("Ctrl-C stops both.\n", flush=True)
         environ = {**os.environ, **forced}
-        return run_with_reload(app_command(app_port), environ, logto.follow_app)
+        return run_with_reload(app_command(app_port), environ, stand_in.follow_app)
 
 
 def app_command(port: int) -> list[str]:

@@ -63,8 +63,8 @@ def local_logto() -> Iterator[LocalLogto]:
         {% if cookiecutter.api_resource %}
         resources={API: list(SCOPES)},
         {% endif %}
-    ) as logto:
-        yield logto
+    ) as stand_in:
+        yield stand_in
 
 
 @pytest.fixture
