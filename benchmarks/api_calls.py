@@ -61,7 +61,7 @@ def main() -> None:
 
         call(bare, "/guarded", new_token())
         seen = new_token()
-        key = app.extensions["logto"].keys.get_signing_key_from_jwt(seen)
+        key = app.extensions["logto_client"].oidc.keys.known(seen)
         about = {"algorithms": ["ES384"], "audience": API, "issuer": logto.issuer, "leeway": 30}
         EXPECTED.update(about, key=key)
 

@@ -33,7 +33,7 @@ def create_app() -> Any:
 def without_sessions() -> Any:
     """Build the bake's own app, headers and log and all, with Alice signed in by a constant."""
     import app
-    from app.sessions import Session
+    from app.server.sessions import Session
 
     created = app.create_app()
     claims = {"sub": "k3v9x0q2m7ae", "name": "Alice Archer", "picture": os.environ["BARE_PICTURE"]}

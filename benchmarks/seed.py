@@ -16,8 +16,8 @@ from typing import Any
 
 sys.path.insert(0, os.getcwd())  # noqa: PTH109
 
-from app.sessions.interface import store_key
-from app.sessions.stores import (
+from app.server.sessions import store_key
+from app.server.stores import (
     SQLiteStore,
     open_store,
 )
@@ -55,7 +55,7 @@ def fill_redis(url: str, sample: dict[str, Any], count: int) -> float:
     from redis import Redis
 
     redis: Any = Redis.from_url(url)
-    from app.sessions.stores import PREFIX
+    from app.server.stores import PREFIX
 
     before = redis.info("memory")["used_memory"]
     fields = {name: json.dumps(value) for name, value in sample["data"].items()}
@@ -75,7 +75,7 @@ def fill_redis(url: str, sample: dict[str, Any], count: int) -> float:
 def main() -> None:
     url, count = sys.argv[1], int(sys.argv[2])
     sample = json.load(sys.stdin)
-    store = open_store(url)
+    store = open_store(url, ".")
     if isinstance(store, SQLiteStore):
         print(fill_sqlite(store, sample, count))
     else:
