@@ -5,10 +5,8 @@ import json
 
 import click
 
-from app.config import Config
-
-from . import check, provision
-from .output import say, table
+# The app is imported in the functions: every `{{ cookiecutter.framework }}` command loads this module, and a mistake in
+# the app must not end `{{ cookiecutter.framework }} run --debug`.
 
 
 @click.group("logto")
@@ -23,6 +21,9 @@ def check_command(as_json: bool) -> None:
 
     The exit code is 0 only if nothing is wrong.
     """
+    from . import check
+    from .output import say, table
+
     found = asyncio.run(check.run())
     well = all(each.ok for each in found)
     if as_json:
@@ -41,5 +42,9 @@ def provision_command(dry_run: bool, social_only: bool) -> None:
 
     This only adds. Everything in Logto that does not belong to this app stays as it is.
     """
+    from app.config import Config
+
+    from . import provision
+
     config = Config.from_env()
     asyncio.run(provision.run(config, dry_run=dry_run, social_only=social_only))

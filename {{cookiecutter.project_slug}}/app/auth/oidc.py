@@ -244,7 +244,9 @@ class Oidc(OidcCore):
         if time.monotonic() < self._retry_at:
             raise LogtoUnavailable("it did not respond a moment ago")
         try:
-            response = await request("GET", f"{self.issuer}/.well-known/openid-configuration")
+            # Two requests share the time that one operation has.
+            url, seconds = f"{self.issuer}/.well-known/openid-configuration", TIME_LIMIT / 2
+            response = await request("GET", url, seconds=seconds)
             metadata = _checked(response, OidcProviderMetadata)
             # OpenID Connect Discovery, 4.3.
             if metadata.issuer != self.issuer:
@@ -262,7 +264,7 @@ class Oidc(OidcCore):
                 # The app secret and tokens are sent there.
                 if not str(endpoint).startswith(self.issuer.removesuffix("oidc")):
                     raise LogtoUnavailable(f"{printable(endpoint)} is on another host")
-            response = await request("GET", metadata.jwks_uri)
+            response = await request("GET", metadata.jwks_uri, seconds=seconds)
             keys = _usable_keys(response, metadata.id_token_signing_alg_values_supported)
             if not keys:
                 raise LogtoUnavailable(f"it publishes no key that can be used ({response.summary})")

@@ -54,4 +54,4 @@ MAX_UNFINISHED = 10  # Unfinished sign-ins of one browser, before a new one remo
 def cookie_name(state: str) -> str:
     """Return the name of the cookie of the sign-in with this `state`."""
     name = current_app.session_interface.get_cookie_name(current_app)
-    return f"{name}-sign-in-{state[:16]}"
+    return f"{name}-sign-in-{state}"
