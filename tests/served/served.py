@@ -22,7 +22,7 @@ request = FRAMEWORK.request
 def create_app() -> Any:
     client.TIME_LIMIT = oidc.TIME_LIMIT = float(os.environ.get("TEST_TIME_LIMIT", 10))
     oidc.PAUSE = float(os.environ.get("TEST_PAUSE", 30))
-    oidc.RETRY = float(os.environ.get("TEST_RETRY", 0.2))
+    oidc.RETRY = float(os.environ.get("TEST_RETRY", 0))
     created: Any = app.create_app()
     logging.basicConfig()
     logging.getLogger().setLevel(logging.DEBUG)
