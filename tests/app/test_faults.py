@@ -26,6 +26,7 @@ from sites import (
     oidc_error,
     query,
     serving,
+    silent,
 )
 
 Sites = Callable[..., Site]
@@ -81,6 +82,22 @@ def test_a_logto_that_cannot_be_found_out_about(bake: Bake, framework: str, tmp_
             title = "You are signed out here, but maybe not at Logto"
             assert_says(response, 503, title, "/sign-out")
         assert browser.sign_in().headers["Location"] == "/"
+
+
+@both_frameworks
+def test_a_silent_logto_is_not_asked_by_every_visitor(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    discovery = "/oidc/.well-known/openid-configuration"
+    url = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    with (
+        serving(bake(framework=framework), framework, url, TEST_RETRY="30") as site,
+        site.logto.fault(discovery, silent),
+    ):
+        for _ in range(3):
+            response = site.browser().get("/sign-in")
+            assert_says(response, 503, "Sign-in is unavailable", "/sign-in")
+        assert site.logto.calls(discovery) == 1
 
 
 @both_frameworks

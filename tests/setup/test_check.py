@@ -77,6 +77,18 @@ def test_a_console_of_few_signs_gets_plain_words_and_no_colours(logto: Commands)
 
 
 @BOTH_FRAMEWORKS
+def test_a_mistake_in_the_app_does_not_end_every_command(logto: Commands) -> None:
+    # `flask run --debug` loads the commands before it shows the mistake.
+    pages = logto.path / "app/pages.py"
+    before = pages.read_text("utf-8")
+    pages.write_text("def (", "utf-8")
+    try:
+        assert logto.as_people_do("--help").code == 0
+    finally:
+        pages.write_text(before, "utf-8")
+
+
+@BOTH_FRAMEWORKS
 def test_a_broken_configuration_is_a_row_of_the_table(logto: Commands) -> None:
     broken = {"LOGTO_APP_SECRET": "", "LOGTO_ENDPOINT": "http://logto.example"}
     done = logto.as_people_do("check", "--json", **broken)
