@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from answers import Answers
+from company_network import DEAD, proxies
 from conftest import BARE, FULL, Bake, types_cache
 from processes import free_port, is_taken
 
@@ -25,8 +26,9 @@ def own_address(port: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("answers", BARE + FULL)
-def test_its_own_tests_pass(bake: Bake, answers: Answers) -> None:
-    bake(**answers).run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+def test_its_own_tests_pass_even_where_a_proxy_is_set(bake: Bake, answers: Answers) -> None:
+    dead = proxies(https=DEAD, http=DEAD)
+    bake(**answers).run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", **dead)
 
 
 @pytest.mark.parametrize("answers", BARE + FULL)
