@@ -11,6 +11,7 @@ import pytest
 from access_tokens import THEIR_KEY, headed, token
 from api_client import HTTP, INTERVAL, assert_refused, both_frameworks, call
 from sites import Site, silent
+from token_faults import public, publishing, rsa_key
 
 
 @both_frameworks
@@ -41,6 +42,16 @@ def test_a_new_key_of_logto_is_learnt(impatient: Site, framework: str) -> None:
     assert call(impatient, before).status_code == 200
     time.sleep(INTERVAL)
     impatient.logto.new_key()
+    assert call(impatient, token(impatient.logto)).status_code == 200
+
+
+@both_frameworks
+def test_another_algorithm_of_logto_is_learnt(impatient: Site, framework: str) -> None:
+    key = rsa_key()
+    with publishing(impatient.logto, public(key), algorithms=["RS256"]):
+        bearer = token(impatient.logto, {"alg": "RS256", "kid": key.kid}, key)
+        assert call(impatient, bearer).status_code == 200
+    time.sleep(INTERVAL)
     assert call(impatient, token(impatient.logto)).status_code == 200
 
 

@@ -3,9 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +16,13 @@ from sites import (
     UNAVAILABLE,
     Browser,
     Fault,
-    Site,
     both_frameworks,
     both_stores,
     changed,
     oidc_error,
     serving,
 )
-
-Sites = Callable[..., Site]
-ALICE = "k3v9x0q2m7ae"
-
-
-def with_expired_token(site: Site, **choice: str) -> Browser:
-    """Somebody whose access token is over."""
-    browser = site.browser()
-    with site.logto.expired_tokens():
-        assert browser.sign_in(**choice).status_code == 302
-    return browser
-
-
-@contextmanager
-def the_pause_after(site: Site) -> Iterator[None]:
-    """A block after which the app asks Logto again."""
-    try:
-        yield
-    finally:
-        for url in site.urls:
-            httpx2.get(f"{url}/test/resume").raise_for_status()
+from token_faults import ALICE, Sites, the_pause_after, with_expired_token
 
 
 @both_frameworks

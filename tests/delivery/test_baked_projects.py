@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from answers import Answers
+from company_network import DEAD, proxies
 from conftest import BARE, FULL, Bake, types_cache
 from processes import free_port, is_taken
 
@@ -26,9 +27,10 @@ def own_address(port: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("answers", BARE + FULL)
-def test_its_own_tests_pass(bake: Bake, answers: Answers) -> None:
+def test_its_own_tests_pass_even_where_a_proxy_is_set(bake: Bake, answers: Answers) -> None:
     # A warning of a connection that was not closed is an error.
-    bake(**answers).run("python", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+    command = ["python", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
+    bake(**answers).run(*command, **proxies(https=DEAD, http=DEAD))
 
 
 @pytest.mark.parametrize("answers", BARE + FULL)

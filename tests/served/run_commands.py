@@ -13,6 +13,7 @@ from logto_setup import commands
 for line in sys.stdin:
     asked = json.loads(line)
     oidc.TIME_LIMIT = asked["seconds"]
+    oidc._tls.cache_clear()
     done = CliRunner().invoke(commands, asked["words"], env=asked["variables"])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import app
-from app.auth import client, current_user, logto, oidc, routes, sign_in_required
+from app.auth import client, current_user, logto, oidc, routes, sign_in_required, storage
 from app.server.sessions import session
 
 FRAMEWORK: Any = __import__(os.environ["TEST_FRAMEWORK"])
@@ -23,6 +23,7 @@ def create_app() -> Any:
     client.TIME_LIMIT = oidc.TIME_LIMIT = float(os.environ.get("TEST_TIME_LIMIT", 10))
     oidc.PAUSE = float(os.environ.get("TEST_PAUSE", 30))
     oidc.RETRY = float(os.environ.get("TEST_RETRY", 0))
+    storage.SessionStorage.set = set_or_fail
     created: Any = app.create_app()
     logging.basicConfig()
     logging.getLogger().setLevel(logging.DEBUG)
@@ -34,6 +35,7 @@ def create_app() -> Any:
     created.add_url_rule("/test/stalls", view_func=stalls)
     created.add_url_rule("/test/resume", view_func=resume)
     created.add_url_rule("/test/form", view_func=form, methods=["POST"])
+    created.add_url_rule("/test/begin", view_func=begin)
     return created
 
 
@@ -69,9 +71,23 @@ async def neighbour() -> str:
 
 
 async def resume() -> str:
-    """End the pause after Logto did not answer."""
+    """End the pause after Logto did not answer, and return how many seconds were left of it."""
+    left = max(0.0, logto._paused_until - time.monotonic())
     logto._paused_until = 0.0
-    return "resumed"
+    return str(left)
+
+
+async def begin() -> str:
+    """Begin a sign-in with the parameters of the query, and return the URL of Logto's page."""
+    url, _, _ = await logto.begin_sign_in("http://localhost/callback", **dict(request.args))
+    return url
+
+
+def set_or_fail(self: storage.SessionStorage, key: str, value: str | None) -> None:
+    """Replace `SessionStorage.set`: a bug of the app's own in requests with this header."""
+    if "X-Test-Bug" in request.headers:
+        raise TypeError("a planted bug")
+    self.data[key] = value
 
 
 async def failure() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from answers import FILLED
+from company_network import proxies
 from conftest import Bake
 from logto_commands import CALLBACK, ORIGIN, Commands, commands
 from sites import MARKER, UNAVAILABLE, Fault, Handler, answer, changed, oidc_error
@@ -260,7 +261,7 @@ def test_nothing_listens_there(logto: Commands) -> None:
 
 
 def test_a_host_that_does_not_exist(logto: Commands) -> None:
-    done = logto.check(LOGTO_ENDPOINT="https://logto.invalid")
+    done = logto.check(LOGTO_ENDPOINT="https://logto.invalid", **proxies())
     assert done.failed == ["endpoint"]
     assert "no such host" in done.checks["endpoint"]["found"]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+from dotenv import load_dotenv
 from environs import Env, EnvValidationError, ValidationError, validate
 from redis import ConnectionPool
 
@@ -82,7 +83,7 @@ class Config:
             ConfigError: with one line for each variable that is missing or wrong.
         """
         env = Env(eager=False)
-        env.read_env(PROJECT_DIR / ".env", recurse=False)
+        load_dotenv(PROJECT_DIR / ".env", encoding="utf-8")
         config = cls(
             LOGTO_ENDPOINT=env.str("LOGTO_ENDPOINT", validate=_web_origin),
             LOGTO_APP_ID=env.str("LOGTO_APP_ID", validate=_filled),

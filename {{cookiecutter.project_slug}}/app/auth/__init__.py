@@ -54,8 +54,8 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     app.register_blueprint(logout.bp)
 
     path = app.config["CALLBACK_PATH"]
-    pages = app.url_map.bind("")
-    if pages.allowed_methods(path) or pages.allowed_methods(path.rstrip("/")):
+    used = {rule.rule.rstrip("/") for rule in app.url_map.iter_rules() if not rule.arguments}
+    if path.rstrip("/") in used or path.startswith(f"{app.static_url_path}/"):
         raise ConfigError(
             f"LOGTO_CALLBACK_URL: {path!r} is the path of another page. Choose another path."
         )

@@ -34,7 +34,7 @@ from .storage import SessionStorage
 log = logging.getLogger(__name__)
 
 VERIFIED: Any = {"verify_signature": False}  # The SDK has just verified the token.
-LOCK_LIFETIME = 15  # Seconds after which the lock of a refresh ends, if its process was killed.
+LOCK_LIFETIME = 20  # Seconds after which the lock of a refresh ends, if its process was killed.
 
 
 class SessionEnded(Exception):
@@ -189,24 +189,24 @@ class AppLogtoClient(LogtoClient):
         return client
 
     @asynccontextmanager
-    async def _calling(self, spent: float = 0.0) -> AsyncIterator[None]:
-        """Limit the time of calls to Logto, of which some seconds are spent already."""
+    async def _calling(self) -> AsyncIterator[None]:
+        """Limit the time of calls to Logto."""
         try:
-            async with asyncio.timeout(TIME_LIMIT - spent):
+            async with asyncio.timeout(TIME_LIMIT):
                 await self.oidc.load()
                 yield
         except TimeoutError:
             raise LogtoUnavailable(f"no response within {TIME_LIMIT:.0f} s", PAUSE) from None
 
     @asynccontextmanager
-    async def _calling_for_session(self, spent: float = 0.0) -> AsyncIterator[None]:
+    async def _calling_for_session(self) -> AsyncIterator[None]:
         """Call Logto for a user who can wait. After a failure, do not let others wait too."""
         self._check_pause()
         try:
-            async with self._calling(spent):
+            async with self._calling():
                 yield
         except LogtoUnavailable as error:
-            self._paused_until = time.monotonic() + error.pause
+            self._paused_until = max(self._paused_until, time.monotonic() + error.pause)
             raise
 
     @property
@@ -223,12 +223,13 @@ class AppLogtoClient(LogtoClient):
         The SDK refreshes in every parallel request. A provider that rotates refresh tokens takes
         the second use for theft, and ends the session.
         """
-        if not session.get("refreshToken"):
-            raise SessionEnded("the session has no refresh token")
+        if session.key is None:
+            # The user has signed in during this request.
+            {{ cookiecutter.__await }}session.commit()
         started, lock = time.monotonic(), f"refresh:{session.key}"
         while not {{ cookiecutter.__await }}store.lock(lock, LOCK_LIFETIME):
             self._check_pause()
-            if time.monotonic() - started > TIME_LIMIT:
+            if time.monotonic() - started > TIME_LIMIT / 2:
                 raise LogtoUnavailable("another request waits for its tokens")
             await asyncio.sleep(0.05)
             {{ cookiecutter.__await }}session.reload()
@@ -236,10 +237,11 @@ class AppLogtoClient(LogtoClient):
                 return token
         try:
             {{ cookiecutter.__await }}session.reload()
-            async with self._calling_for_session(time.monotonic() - started):
+            if not session.get("refreshToken"):
+                raise SessionEnded("it was ended, or it has no refresh token")
+            async with self._calling_for_session():
                 token = await self.getAccessToken(resource)
-            if token is None:
-                raise SessionEnded("it was ended meanwhile")
+            assert token
             claims = jwt.decode(session["idToken"], options=VERIFIED)
             if claims["sub"] != session["user"]["sub"]:
                 # OpenID Connect Core, 12.2.

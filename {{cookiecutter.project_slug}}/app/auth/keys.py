@@ -1,8 +1,7 @@
 """The public keys of Logto, kept in memory."""
 
-{% if cookiecutter.framework == "quart" %}
 import asyncio
-{% else %}
+{% if cookiecutter.framework == "flask" %}
 import threading
 {% endif %}
 import time
@@ -47,7 +46,7 @@ class KeySet:
         """
         key = self.known(token)
         wait = time.monotonic() < self._fetched_at + MIN_INTERVAL and not trusted
-        if (key is None and not wait) or self.outdated:
+        if (key is None and not wait) or (self.outdated and not trusted):
             await self.refresh(10.0 if trusted else MAX_WAIT)
             key = self.known(token)
         if key is None:
@@ -61,14 +60,19 @@ class KeySet:
         async with asyncio.timeout(max_wait):
             await self._lock.acquire()
         {% else %}
-        # Each async view has a separate event loop, so it may block here.
-        if not self._lock.acquire(timeout=max_wait):
-            raise TimeoutError
+        # Two tasks of one view share an event loop, so this must not block.
+        started = time.monotonic()
+        while not self._lock.acquire(blocking=False):
+            if time.monotonic() - started > max_wait:
+                raise TimeoutError
+            await asyncio.sleep(0.02)
         {% endif %}
         try:
             if self._fetched_at == seen:
-                self._tried_at = time.monotonic()
                 self._keys = await self._fetch()
                 self._fetched_at = time.monotonic()
+        except Exception:
+            self._tried_at = time.monotonic()
+            raise
         finally:
             self._lock.release()

@@ -60,6 +60,10 @@ class LogtoUnavailable(Exception):
         self.pause = pause
 
 
+class NetworkFault(LogtoUnavailable):
+    """A proxy or a certificate is in the way, not Logto."""
+
+
 class SignInInvalid(Exception):
     """Logto rejected the code or token, or its ID token is invalid."""
 
@@ -146,7 +150,9 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
         other = f"no valid HTTP response ({type(error).__name__})"
         reason = next((text for kind, text in REASONS.items() if isinstance(error, kind)), other)
         through = f", through the proxy {proxy.rpartition('@')[2]}" if proxy else ""
-        raise LogtoUnavailable(f"{reason}{through}", PAUSE) from None
+        if proxy or isinstance(error, aiohttp.ClientSSLError):
+            raise NetworkFault(f"{reason}{through}", PAUSE) from None
+        raise LogtoUnavailable(reason, PAUSE) from None
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -172,7 +178,7 @@ def _checked(response: Response, model: type[Model], resource: str = "") -> Mode
         raise NotGranted(reason) if resource else LogtoUnavailable(reason)
     if response.status != 200 or not response.json:
         after = response.headers.get("Retry-After", "") if response.status == 429 else ""
-        pause = min(int(after), LONGEST_PAUSE) if after.isdecimal() else 0
+        pause = min(int(after[:9]), LONGEST_PAUSE) if after.isdecimal() else 0
         raise LogtoUnavailable(f"not a response of Logto ({response.summary})", pause)
     try:
         return model.model_validate(response.json)
@@ -268,9 +274,9 @@ class Oidc(OidcCore):
             keys = _usable_keys(response, metadata.id_token_signing_alg_values_supported)
             if not keys:
                 raise LogtoUnavailable(f"it publishes no key that can be used ({response.summary})")
-        except LogtoUnavailable:
+        except (LogtoUnavailable, SignInInvalid) as error:
             self._retry_at = time.monotonic() + RETRY
-            raise
+            raise LogtoUnavailable(str(error), getattr(error, "pause", 0)) from None
         self._revocation_endpoint, self.metadata = str(revocation_endpoint), metadata
         return keys
 
@@ -375,11 +381,11 @@ def _usable_keys(response: Response, algorithms: list[str]) -> dict[str, jwt.PyJ
     for entry in entries if isinstance(entries, list) else ():
         try:
             key = jwt.PyJWK(entry)
-        except (jwt.PyJWTError, AttributeError, TypeError, ValueError):
+        except (jwt.PyJWTError, AttributeError, NotImplementedError, TypeError, ValueError):
             continue
         # An `oct` key would let everybody who reads the key set sign tokens.
         strong = key.key_type == "EC" or (key.key_type == "RSA" and key.key.key_size >= 2048)
         signs = key.public_key_use in (None, "sig") and key.algorithm_name in algorithms
-        if key.key_id and strong and signs:
+        if isinstance(key.key_id, str) and strong and signs:
             keys[key.key_id] = key
     return keys

@@ -114,6 +114,8 @@ async def sign_out() -> ResponseReturnValue:
         log.info("Signed out: sub=%s", current_user.sub)
     refresh_token = session.get("refreshToken")
     session.renew()
+    # Now, because the client may disconnect while Logto is slow.
+    {{ cookiecutter.__await }}session.commit()
     try:
         url = await logto.sign_out(current_app.config["POST_SIGN_OUT_URI"], refresh_token)
     except LogtoUnavailable as fault:

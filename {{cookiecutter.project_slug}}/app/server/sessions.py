@@ -72,13 +72,15 @@ class Session(dict[str, Any], SessionMixin):
         self.key = key
         self.cookie: str | None = None
         self.left_behind: str | None = None
+        self.ended = False
         self.owner: Index = {}
         self._saved: dict[str, Any] = _copy(self)
 
     def renew(self) -> None:
         """Forget everything and continue under a new ID, as sign-in and sign-out must."""
-        self.left_behind = self.left_behind or self.key
-        self.key = None
+        self.left_behind = self.key or self.left_behind
+        self.key = self.cookie = None
+        self.owner = {}
         self.clear()
         self._saved.clear()
 
@@ -93,10 +95,13 @@ class Session(dict[str, Any], SessionMixin):
             StoreUnavailable: if they cannot be written.
         """
         if self.left_behind:
-            {{ cookiecutter.__await }}store.delete(self.left_behind)
+            # If another request has deleted the session, the browser has a newer cookie by now.
+            self.ended |= {{ cookiecutter.__await }}store.delete(self.left_behind)
+            self.left_behind = None
         changed, removed = self._changes()
         if not changed and not removed:
             return
+        saved = _copy(self)
         if self.key:
             {{ cookiecutter.__await }}store.update(self.key, changed, removed)
         else:
@@ -104,7 +109,7 @@ class Session(dict[str, Any], SessionMixin):
             self.key = store_key(self.cookie)
             lifetime = int(current_app.permanent_session_lifetime.total_seconds())
             {{ cookiecutter.__await }}store.create(self.key, dict(self), lifetime, self.owner)
-        self._saved = _copy(self)
+        self._saved = saved
 
     {{ cookiecutter.__async }}def reload(self) -> None:
         """Load what other requests have saved, and keep the changes of this request.
@@ -176,11 +181,16 @@ class StoreSessionInterface(SessionInterface):
             response.headers.update(failure.headers)
             response.set_data({{ cookiecutter.__await }}failure.get_data())
             return
+        {% if cookiecutter.framework == "quart" %}
+        if response is None:
+            # The end of a WebSocket, which can set no cookie.
+            return
+        {% endif %}
         name = self.get_cookie_name(app)
         if session.cookie:
             lifetime = app.permanent_session_lifetime if session.permanent else None
             response.set_cookie(name, session.cookie, max_age=lifetime, **cookie_attributes(app))
-        elif session.left_behind:
+        elif session.ended:
             response.delete_cookie(name, **cookie_attributes(app))
 
 
