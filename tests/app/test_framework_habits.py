@@ -13,6 +13,7 @@ from conftest import Bake
 from sites import FRAMEWORKS
 
 HEAD = """
+import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,10 +25,11 @@ import pytest
 from conftest import Auth
 from markupsafe import Markup
 
-from app.auth import current_user, sign_in_required
+import app.auth as auth_package
+from app.auth import current_user, logto, sign_in_required
 from app.auth.client import SessionStorage
 from app.server.sessions import session
-from {framework} import g
+from {framework} import {Framework} as Framework
 
 UNUSUAL = {{
     "time": datetime(2026, 11, 25, 12, tzinfo=UTC),
@@ -185,6 +187,60 @@ async def test_it(start, monkeypatch):
         server.shutdown()
     assert response.status_code == 503
     """,
+    "a token in the request that renews the session": """
+async def test_it(client, auth, app):
+    @app.get("/again")
+    ASYNC def again():
+        data = dict(session)
+        session.renew()
+        session.update(data)
+        del session["accessTokenMap"]
+        return AWAIT logto.access_token()
+
+    await auth.sign_in()
+    response = await client.get("/again")
+    assert response.status_code == 200
+    response = await client.get("/profile")
+    assert response.status_code == 200
+    """,
+    "two calls at once in a process that knows nothing of Logto yet": """
+async def test_it(client, auth, app):
+    @app.get("/both")
+    ASYNC def both():
+        AWAIT asyncio.gather(logto.user_info(), logto.user_info())
+        return ""
+
+    await auth.sign_in()
+    oidc = app.extensions["logto_client"].oidc
+    oidc.keys.__init__(oidc._fetch_published)
+    del oidc.metadata
+    response = await client.get("/both")
+    assert response.status_code == 200
+    """,
+    "a catch-all page leaves the callback alone": """
+def test_it(config):
+    plain = Framework("app")
+    plain.config.from_object(config)
+    plain.add_url_rule("/<path:page>", "page", lambda page: "")
+    auth_package.init_app(plain)
+    """,
+    "a session that was renewed twice is gone after sign-out": """
+async def test_it(client, auth, app):
+    @app.get("/twice")
+    async def twice():
+        session["a"] = 1
+        await session.commit()
+        session.renew()
+        await session.commit()
+        session["b"] = 2
+        await session.commit()
+        session.renew()
+        return ""
+
+    response = await client.get("/twice")
+    (cookie,) = response.headers.getlist("Set-Cookie")
+    assert "Max-Age=0" in cookie
+    """,
 }
 
 
@@ -194,9 +250,10 @@ def test_what_users_of_the_framework_expect(bake: Bake, framework: str, tmp_path
     shutil.copytree(project.path, tmp_path / "bookstore")
     project = replace(project, path=tmp_path / "bookstore")
     for name, code in HABITS.items():
-        source = HEAD.format(framework=framework) + code
+        source = HEAD.format(framework=framework, Framework=framework.capitalize()) + code
         if framework == "flask":
             source = re.sub(r"\basync |\bawait ", "", source)
+        source = source.replace("ASYNC ", "async ").replace("AWAIT ", "await ")
         file = "test_habit_" + re.sub(r"\W+", "_", name.lower()) + ".py"
         (project.path / "tests" / file).write_text(source, "utf-8")
     done = project.run("python", "-m", "pytest", "-q", "-W", "error", "-k", "habit")
