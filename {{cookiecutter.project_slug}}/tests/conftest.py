@@ -50,7 +50,7 @@ def own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove your own variables from the environment, so that every test has the same one."""
     settings = {field.name for field in fields(Config)}
     for name in list(os.environ):
-        if name in settings or name.startswith(("AZURE_", "LOGTO_", "{{ cookiecutter.framework | upper }}_")):
+        if name in settings or name.startswith(("AZURE_", "FLASK_", "LOGTO_"{{ ', "QUART_"' if cookiecutter.framework == "quart" }})):
             monkeypatch.delenv(name)
 
 
