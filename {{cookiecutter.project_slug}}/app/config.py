@@ -1,5 +1,6 @@
 """Every setting of the app, from the environment or from `.env`. Change the defaults here."""
 
+import hashlib
 import posixpath
 import re
 {% if cookiecutter.api_resource %}
@@ -39,6 +40,7 @@ HINTS = {
     {% endif %}
     "SESSION_URL": "Examples: sqlite:///sessions.sqlite3, redis://localhost:6379/0.",
     "SESSION_LIFETIME_HOURS": "A whole number of hours, 1 or more. Example: 12.",
+    "SESSION_IDLE_HOURS": "A whole number of hours; 0 for no limit.",
     "LOG_FORMAT": "text for people, json for machines.",
 }
 
@@ -71,6 +73,7 @@ class Config:
     SECRET_KEY: str | None = field(default=None, repr=False)
     SESSION_URL: str = field(default="sqlite:///sessions.sqlite3", repr=False)
     SESSION_LIFETIME_HOURS: int = 12
+    SESSION_IDLE_HOURS: int = 0  # Without a limit.
     SESSION_COOKIE_NAME: str = SESSION_COOKIE
     SESSION_COOKIE_SAMESITE: str = "Lax"
     LOG_FORMAT: str = "text"
@@ -102,6 +105,9 @@ class Config:
             SESSION_LIFETIME_HOURS=env.int(
                 "SESSION_LIFETIME_HOURS", cls.SESSION_LIFETIME_HOURS, validate=validate.Range(1)
             ),
+            SESSION_IDLE_HOURS=env.int(
+                "SESSION_IDLE_HOURS", cls.SESSION_IDLE_HOURS, validate=validate.Range(0)
+            ),
             LOG_FORMAT=env.str("LOG_FORMAT", cls.LOG_FORMAT, validate=validate.OneOf(LOG_FORMATS)),
         )
         try:
@@ -130,6 +136,12 @@ class Config:
     def CONTENT_ORIGINS(self) -> list[str]:
         """Origins that pages may load pictures from and that forms may lead to."""
         return [self.LOGTO_ENDPOINT.rstrip("/")]
+
+    @property
+    def SESSION_PREFIX(self) -> str:
+        """The beginning of all keys in the session store: another Logto or app has other keys."""
+        names = f"{self.LOGTO_ENDPOINT.rstrip('/')} {self.LOGTO_APP_ID}"
+        return f"{hashlib.sha256(names.encode()).hexdigest()[:12]}:"
 
     @property
     def SESSION_COOKIE_SECURE(self) -> bool:

@@ -1,11 +1,10 @@
 """The pages of the app. Add yours here."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from {{ cookiecutter.framework }} import Blueprint, render_template
 
-from .auth import LogtoUnavailable, current_user, logto, sign_in_required
+from .auth import LogtoUnavailable, current_user, logto, moment, sign_in_required
 
 bp = Blueprint("pages", __name__)
 
@@ -38,19 +37,16 @@ async def profile() -> str:
         claims = claims | await logto.user_info()
     except LogtoUnavailable:
         fresh = False
-    facts = {
-        label: readable(name, claims[name])
-        for name, label in CLAIMS.items()
-        if claims.get(name) is not None
-    }
+    facts = {label: readable(name, claims.get(name)) for name, label in CLAIMS.items()}
     picture = claims.get("picture")
     return {{ cookiecutter.__await }}render_template("profile.html", facts=facts, picture=picture, fresh=fresh)
 
 
-def readable(name: str, value: Any) -> str:
-    """Return a claim as users read it. Times of Logto are in milliseconds."""
+def readable(name: str, value: Any) -> str | None:
+    """Return a claim as users read it, or None if there is nothing to show."""
     if name in TIMES:
-        return datetime.fromtimestamp(value / 1000, UTC).strftime("%d %B %Y")
+        time = moment(value)
+        return time.strftime("%d %B %Y") if time else None
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return str(value) if value else None

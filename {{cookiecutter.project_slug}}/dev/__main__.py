@@ -35,7 +35,8 @@ def main() -> int:
     options = parser.parse_args()
     if not (ROOT / ".env").exists():
         # Git ignores it, so a fresh clone has none.
-        shutil.copy(ROOT / ".env.example", ROOT / ".env")
+        (ROOT / ".env").touch(mode=0o600)
+        shutil.copyfile(ROOT / ".env.example", ROOT / ".env")
         print("There was no .env: this is a copy of .env.example now.")
     own = {**dotenv_values(ROOT / ".env"), **os.environ}
     app_port = options.port or own_port(own.get("LOGTO_CALLBACK_URL"), 3000)

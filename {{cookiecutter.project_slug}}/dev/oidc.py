@@ -61,8 +61,13 @@ def invalid_target() -> OidcError:
 
 
 @bp.before_app_request
-def remember_request() -> None:
+def remember_request() -> tuple[str, int] | None:
     stand_in.requests.append((request.method, request.path))
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    from_here = site in ("same-origin", "none") and request.origin in (None, request.host_url[:-1])
+    if request.method == "POST" and not from_here:
+        return "A page of another site sent this form.", 403
+    return None
 
 
 @bp.app_errorhandler(OidcError)
@@ -567,8 +572,7 @@ def avatar(username: str) -> Any:
     if user is None:
         return "", 404
     hue = int(hashlib.sha256(user.id.encode()).hexdigest()[:4], 16) % 360
-    answer = current_app.make_response(
-        render("avatar.html", initial=(user.name or "?")[0], hue=hue)
-    )
-    answer.mimetype = "image/svg+xml"
-    return answer
+    letters = [c for c in user.name if c.isprintable() and not c.isspace()] or ["?"]
+    # A flag is two letters.
+    initial = "".join(letters[: 2 if "\U0001f1e6" <= letters[0] <= "\U0001f1ff" else 1])
+    return Response(render("avatar.html", initial=initial, hue=hue), mimetype="image/svg+xml")

@@ -123,7 +123,8 @@ class Checks:
         """Whether sessions can be written."""
         self.need("configuration")
         try:
-            store = open_store(self.config.SESSION_URL, {{ cookiecutter.framework | capitalize }}("app").instance_path)
+            folder = {{ cookiecutter.framework | capitalize }}("app").instance_path
+            store = open_store(self.config.SESSION_URL, folder, self.config.SESSION_PREFIX)
             {{ cookiecutter.__await }}store.ping()
             {{ cookiecutter.__await }}store.close()
         except (StoreUnavailable, ValueError) as error:

@@ -1,6 +1,7 @@
 """A small client of Logto's Management API."""
 
 import os
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,12 +9,28 @@ import click
 
 from app.auth.oidc import LogtoUnavailable, request
 from app.config import ConfigError
+from app.server.logs import printable
 
 ROLE = "the role Logto Management API access"
 
 
 class ManagementError(click.ClickException):
     """Logto refuses a call or does not respond. The text holds no secret."""
+
+    def __init__(self, message: str) -> None:
+        # Responses of Logto are in the text: no control sequences from there.
+        super().__init__("\n".join(printable(line, None) for line in message.split("\n")))
+
+
+def plain(what: str, value: object) -> str:
+    """Return a text from Logto that goes into a URL or into a command to paste.
+
+    Raises:
+        ManagementError: if it has other characters than letters, digits, `.`, `_` and `-`.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", str(value)):
+        raise ManagementError(f"{what} in Logto has unexpected characters: {str(value)[:100]!r}.")
+    return str(value)
 
 
 def default_resource(endpoint: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import click
 
+from app.server.logs import printable
+
 from .check import Check
 
 COLOURS = {True: "green", False: "red", None: "yellow"}
@@ -13,8 +15,8 @@ COLOURS = {True: "green", False: "red", None: "yellow"}
 
 def say(text: str = "", colour: str | None = None) -> None:
     """Print a text, in colour on a terminal, with \\ escapes for what it cannot or must not show."""
-    # Logto's answers are in it: no control sequences from there.
-    text = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    # Responses of Logto are in the text: no control sequences from there.
+    text = "\n".join(printable(line, None) for line in text.split("\n"))
     encoding = sys.stdout.encoding or "ascii"
     text = text.encode(encoding, "backslashreplace").decode(encoding)
     if colour and not os.environ.get("NO_COLOR"):

@@ -18,7 +18,7 @@ from app.api import SCOPES
 from app.config import LOOPBACK, Config, ConfigError
 
 from . import connector
-from .management import ManagementApi, ManagementError
+from .management import ManagementApi, ManagementError, plain
 from .output import say
 
 NO_SIGN_UP = {"identifiers": [], "password": False, "verify": False}
@@ -144,7 +144,10 @@ class Plan:
             if known.get(name):
                 wanted[name] = known[name]
         self.azure = merged = {**known, **wanted}
-        self.connector_id = ours[0]["id"] if ours else connector.TARGET
+        if "clientId" not in connector.placeholders(merged):
+            plain("The client ID of the connector", merged["clientId"])
+        if ours:
+            self.connector_id = plain("The ID of the connector", ours[0]["id"])
         waiting = [connector.VARIABLES[name] for name in connector.placeholders(merged)]
         if waiting:
             _say_azure(self.config, merged, f"{self.api.endpoint}/callback/{self.connector_id}")
@@ -198,7 +201,8 @@ class Plan:
             )
             for name, text in missing.items():
                 body = {"name": name, "description": text}
-                await self.api.call("POST", f"resources/{resource['id']}/scopes", body)
+                there_id = plain("The ID of the API resource", resource["id"])
+                await self.api.call("POST", f"resources/{there_id}/scopes", body)
 
         differences = [] if there else [f"+ API identifier {identifier}"]
         differences += [f"+ scope {name}" for name in missing]

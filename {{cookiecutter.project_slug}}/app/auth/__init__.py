@@ -13,7 +13,7 @@ from .bearer import RememberedTokens, access_token_required, current_token
 {% endif %}
 from .client import AppLogtoClient, SessionEnded, logto
 from .oidc import LogtoUnavailable
-from .users import current_user, sign_in_required
+from .users import current_user, moment, sign_in_required
 
 __all__ = [
     "LogtoUnavailable",
@@ -25,6 +25,7 @@ __all__ = [
     "current_user",
     "init_app",
     "logto",
+    "moment",
     "sign_in_required",
 ]
 

@@ -6,6 +6,7 @@ Each workaround for SDK 0.2.1 stands beside the fault, to be deleted when the SD
 import asyncio
 import json
 import logging
+import secrets
 import time
 {% if cookiecutter.api_resource %}
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -26,9 +27,10 @@ from quart import current_app
 {% endif %}
 from werkzeug.local import LocalProxy
 
+from ..server.logs import printable
 from ..server.sessions import session, store
 from ..server.stores import StoreUnavailable
-from .oidc import PAUSE, TIME_LIMIT, LogtoUnavailable, Oidc, SignInInvalid, printable
+from .oidc import PAUSE, TIME_LIMIT, LogtoUnavailable, Oidc, SignInInvalid
 from .storage import SessionStorage
 
 log = logging.getLogger(__name__)
@@ -74,7 +76,9 @@ class AppLogtoClient(LogtoClient):
         self.oidc = self._oidcCore = Oidc(self.issuer)
         self._paused_until = 0.0
 
-    async def begin_sign_in(self, redirect_uri: str, **parameters: str) -> tuple[str, str, str]:
+    async def begin_sign_in(
+        self, redirect_uri: str, **parameters: str
+    ) -> tuple[str, str, dict[str, str]]:
         """Begin a sign-in. The session stays as it is until the sign-in has succeeded.
 
         Takes the registered redirect URI, and parameters of Logto's authorization endpoint
@@ -84,12 +88,17 @@ class AppLogtoClient(LogtoClient):
         data: dict[str, Any] = {}
         async with self._calling():
             url = await self._with_storage(data).signIn(redirect_uri)
-        # `signIn` takes no parameters.
+        # `signIn` takes no parameters, and sends no nonce.
+        parameters["nonce"] = secrets.token_urlsafe(16)
         page, _, query = url.partition("?")
         url = f"{page}?{urlencode(parse_qs(query) | parameters, doseq=True)}"
-        return url, json.loads(data["signInSession"])["state"], data["signInSession"]
+        attempt = {name: parameters.get(name, "") for name in ("nonce", "prompt")}
+        attempt["signInSession"] = data["signInSession"]
+        return url, json.loads(data["signInSession"])["state"], attempt
 
-    async def finish_sign_in(self, attempt: str, callback: Mapping[str, str]) -> dict[str, Any]:
+    async def finish_sign_in(
+        self, attempt: Mapping[str, str], callback: Mapping[str, str]
+    ) -> dict[str, Any]:
         """Exchange the code of a callback for tokens (OpenID Connect Core, 3.1.3).
 
         Takes the attempt and the query of the callback. Returns the content of the new session:
@@ -108,14 +117,19 @@ class AppLogtoClient(LogtoClient):
         if not callback.get("code"):
             raise SignInInvalid("there is no code")
         # A separate storage: the SDK would leave one user's access tokens to the next user.
-        data: dict[str, Any] = {"signInSession": attempt}
+        data: dict[str, Any] = {"signInSession": attempt["signInSession"]}
         query = urlencode({"code": callback["code"], "state": callback["state"]})
         async with self._calling():
-            redirect_uri = json.loads(attempt)["redirectUri"]
+            if self.oidc.sends_iss and "iss" not in callback:
+                raise SignInInvalid("there is no iss")
+            redirect_uri = json.loads(attempt["signInSession"])["redirectUri"]
             await self._with_storage(data).handleSignInCallback(f"{redirect_uri}?{query}")
         if "idToken" not in data:
             raise SignInInvalid("Logto sent no ID token")
-        return data | {"user": jwt.decode(data["idToken"], options=VERIFIED)}
+        claims = jwt.decode(data["idToken"], options=VERIFIED)
+        if claims.get("nonce") != attempt["nonce"]:
+            raise SignInInvalid("the nonce is not that of this sign-in")
+        return data | {"user": claims}
 
     async def access_token(self, resource: str = "") -> str:
         """Return the user's access token for a resource. Refresh it if it has expired.
@@ -193,7 +207,8 @@ class AppLogtoClient(LogtoClient):
         """Limit the time of calls to Logto."""
         try:
             async with asyncio.timeout(TIME_LIMIT):
-                await self.oidc.load()
+                if not hasattr(self.oidc, "metadata"):
+                    await self.oidc.keys.refresh()
                 yield
         except TimeoutError:
             raise LogtoUnavailable(f"no response within {TIME_LIMIT:.0f} s", PAUSE) from None
@@ -242,10 +257,12 @@ class AppLogtoClient(LogtoClient):
             async with self._calling_for_session():
                 token = await self.getAccessToken(resource)
             assert token
-            claims = jwt.decode(session["idToken"], options=VERIFIED)
-            if claims["sub"] != session["user"]["sub"]:
-                # OpenID Connect Core, 12.2.
+            claims, user = jwt.decode(session["idToken"], options=VERIFIED), session["user"]
+            # OpenID Connect Core, 12.2.
+            if claims["sub"] != user["sub"]:
                 raise SessionEnded("the refreshed ID token is about another user")
+            if user.get("nonce") and claims.get("nonce") not in (None, user["nonce"]):
+                raise SessionEnded("the refreshed ID token is of another sign-in")
             session["user"] = claims
             {{ cookiecutter.__await }}session.commit()
         except SignInInvalid as error:

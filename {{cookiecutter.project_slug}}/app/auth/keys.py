@@ -38,7 +38,7 @@ class KeySet:
             raise jwt.InvalidTokenError("the token names no key")
         return self._keys.get(kid)
 
-    async def find(self, token: str, *, trusted: bool) -> jwt.PyJWK:
+    async def find(self, token: str, *, trusted: bool = False) -> jwt.PyJWK:
         """Return the key that the token names. Fetch the keys if it is unknown or outdated.
 
         With `trusted`, fetch an unknown key at once: the token came from Logto itself.
@@ -46,7 +46,7 @@ class KeySet:
         """
         key = self.known(token)
         wait = time.monotonic() < self._fetched_at + MIN_INTERVAL and not trusted
-        if (key is None and not wait) or (self.outdated and not trusted):
+        if (key is None and not wait) or (not trusted and self.outdated):
             await self.refresh(10.0 if trusted else MAX_WAIT)
             key = self.known(token)
         if key is None:

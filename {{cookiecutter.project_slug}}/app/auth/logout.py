@@ -11,14 +11,17 @@ import jwt
 from {{ cookiecutter.framework }} import Blueprint, current_app, jsonify, request
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 
+from ..server.logs import printable
 from ..server.sessions import store
 from ..server.stores import StoreUnavailable
 from .client import logto
-from .oidc import LEEWAY, LogtoUnavailable, decode, printable
+from .oidc import LEEWAY, LogtoUnavailable, decode
 
 bp = Blueprint("logout", __name__)
 log = logging.getLogger(__name__)
 
+LONGEST_LIFETIME = 600  # Seconds that a logout token may be valid.
+REMEMBERED = 600  # Seconds in which a sign-in of an ended session at Logto can still be finished.
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
 
@@ -29,13 +32,16 @@ async def backchannel_logout() -> ResponseReturnValue:
     try:
         claims = await _verified(form.get("logout_token", ""))
         remaining = int(claims["exp"] - time.time()) + LEEWAY
-        used = f"logout:{claims['jti']}"
+        used, sid = f"logout:{claims['jti']}", claims.get("sid")
         if not {{ cookiecutter.__await }}store.lock(used, max(remaining, 1)):
             raise jwt.InvalidTokenError("this token was used before")
         try:
-            ended = {{ cookiecutter.__await }}store.delete_all({"sid": claims.get("sid"), "sub": claims.get("sub")})
-        except StoreUnavailable:
-            # Logto may send it again.
+            if sid:
+                # Before the deletion: a sign-in that is being finished looks for this.
+                {{ cookiecutter.__await }}store.create(f"ended:{sid}", {"ended": True}, REMEMBERED, index={})
+            ended = {{ cookiecutter.__await }}store.delete_all({"sid": sid, "sub": claims.get("sub")})
+        except BaseException:
+            # Logto may send the token again.
             {{ cookiecutter.__await }}store.delete(used)
             raise
     except (jwt.PyJWTError, LogtoUnavailable, StoreUnavailable) as error:
@@ -49,11 +55,10 @@ async def _verified(token: str) -> dict[str, Any]:
     """Return the claims of a logout token that keeps every rule of section 2.6."""
     key = await logto.oidc.signing_key(token)
     app_id = current_app.config["LOGTO_APP_ID"]
-    require = ["iat", "exp", "jti", "events"]
-    decoded = decode(token, key, issuer=logto.issuer, audience=app_id, require=require)
-    claims: dict[str, Any] = decoded["payload"]
-    if str(decoded["header"].get("typ")).lower() != "logout+jwt":
-        raise jwt.InvalidTokenError("typ is not logout+jwt")
+    rules: dict[str, Any] = {"typ": "logout+jwt", "require": ["iat", "exp", "jti", "events"]}
+    claims = decode(token, key, issuer=logto.issuer, audience=app_id, **rules)
+    if claims["exp"] - claims["iat"] > LONGEST_LIFETIME:
+        raise jwt.InvalidTokenError("it is valid for too long")
     if not isinstance(claims["events"], dict) or not isinstance(claims["events"].get(EVENT), dict):
         raise jwt.InvalidTokenError("events does not name a back-channel logout")
     if "nonce" in claims:

@@ -20,12 +20,14 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import jwt
+from jwt.utils import base64url_encode
 from logto.models.oidc import OidcProviderMetadata
 from logto.models.response import TokenResponse, UserInfoResponse
 from logto.OidcCore import OidcCore
 from pydantic import BaseModel, ValidationError
 
 from ..config import LOOPBACK
+from ..server.logs import printable
 from .keys import KeySet
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,11 @@ SIZE_LIMIT = 2**20  # Bytes of a response that are read.
 LEEWAY = 30  # Seconds that the clocks of Logto and of this machine may differ.
 USER_AGENT = "{{ cookiecutter.project_slug }}/1.0"
 """Some firewalls refuse the default of Python's libraries."""
+CLAIM_TYPES = dict.fromkeys(("exp", "iat", "nbf"), (int, float)) | dict.fromkeys(
+    ("sub", "sid", "jti", "nonce", "azp", "client_id"), (str,)
+)
+"""Types of the claims that all tokens share. PyJWT accepts an `exp` that is a text."""
+USER_TEXTS = ("name", "username", "email", "picture")
 REASONS = {
     aiohttp.ClientSSLError: "no https with a certificate that this machine trusts; for a private "
     "certificate authority, set SSL_CERT_FILE",
@@ -70,11 +77,6 @@ class SignInInvalid(Exception):
 
 class NotGranted(Exception):
     """Logto does not grant the user an access token for this resource."""
-
-
-def printable(text: object) -> str:
-    """Return a text from outside as the log may show it: one line of at most 300 characters."""
-    return "".join(c if c.isprintable() else " " for c in str(text)[:300])
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
         raise LogtoUnavailable(reason, PAUSE) from None
     try:
         data = json.loads(body)
+        # A lone surrogate can be neither saved nor shown.
+        json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         data = None
     json_object = data if isinstance(data, dict) else {}
@@ -189,16 +193,24 @@ def _checked(response: Response, model: type[Model], resource: str = "") -> Mode
 
 
 def decode(
-    token: str, key: jwt.PyJWK, *, issuer: str, audience: str | None = None, require: list[str]
+    token: str,
+    key: jwt.PyJWK,
+    *,
+    issuer: str,
+    typ: str,
+    audience: str | None = None,
+    require: list[str],
 ) -> dict[str, Any]:
-    """Verify a token of Logto (RFC 7519, 7.2), and return its `header` and `payload`.
+    """Verify a token of Logto (RFC 7519, 7.2), and return its claims.
+
+    `typ` is the kind of token (RFC 8725, 3.11); a token that names no kind is a `jwt`.
 
     Raises:
-        jwt.PyJWTError: if the signature, a time, the issuer or the audience is wrong, or if a
-            required claim is missing.
+        jwt.PyJWTError: if the signature, a time, the kind, the issuer or the audience is wrong, or
+            if a required claim is missing.
     """
     try:
-        return jwt.decode_complete(
+        decoded = jwt.decode_complete(
             token,
             key,
             # The algorithm that Logto publishes, never the one that the token's header names.
@@ -208,9 +220,19 @@ def decode(
             leeway=LEEWAY,
             options={"require": ["iss", "aud", *require], "verify_aud": audience is not None},
         )
+        # A lone surrogate can be neither saved nor shown.
+        json.dumps(decoded["payload"], ensure_ascii=False).encode()
     except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
         # PyJWT raises these for numbers, texts and depths that it does not expect.
         raise jwt.InvalidTokenError(f"it cannot be read: {error}") from error
+    if str(decoded["header"].get("typ", "jwt")).lower().removeprefix("application/") != typ:
+        raise jwt.InvalidTokenError(f"typ is not {typ}")
+    claims: dict[str, Any] = decoded["payload"]
+    for name, kinds in CLAIM_TYPES.items():
+        value = claims.get(name)
+        if value is not None and (type(value) not in kinds or value == ""):
+            raise jwt.InvalidTokenError(f"{name} is empty or of a wrong type")
+    return claims
 
 
 class Oidc(OidcCore):
@@ -223,23 +245,15 @@ class Oidc(OidcCore):
         self._retry_at = 0.0
         self._last_response: Response | None = None
 
-    async def load(self) -> None:
-        """Fetch the discovery document, unless this process has it. Raises LogtoUnavailable."""
-        if not hasattr(self, "metadata"):
-            try:
-                await self.keys.refresh()
-            except TimeoutError:
-                raise LogtoUnavailable("another request waits for its endpoints") from None
-
-    async def signing_key(self, token: str, *, trusted: bool = False) -> jwt.PyJWK:
-        """Return the public key that a token names; `trusted` if the token came from Logto.
+    async def signing_key(self, token: str) -> jwt.PyJWK:
+        """Return the public key that a token from outside names.
 
         Raises:
             LogtoUnavailable: if the key is not known and cannot be fetched.
             jwt.PyJWTError: if Logto publishes no such key, or this is not a token.
         """
         try:
-            return await self.keys.find(token, trusted=trusted)
+            return await self.keys.find(token)
         except (LogtoUnavailable, TimeoutError) as error:
             if key := self.keys.known(token):
                 return key
@@ -257,6 +271,8 @@ class Oidc(OidcCore):
             # OpenID Connect Discovery, 4.3.
             if metadata.issuer != self.issuer:
                 raise LogtoUnavailable(f"its issuer is {printable(metadata.issuer)}")
+            # RFC 9207, 3.
+            sends_iss = response.json.get("authorization_response_iss_parameter_supported")
             standard = f"{self.issuer}/token/revocation"
             revocation_endpoint = response.json.get("revocation_endpoint", standard)
             for endpoint in (
@@ -277,6 +293,7 @@ class Oidc(OidcCore):
         except (LogtoUnavailable, SignInInvalid) as error:
             self._retry_at = time.monotonic() + RETRY
             raise LogtoUnavailable(str(error), getattr(error, "pause", 0)) from None
+        self.sends_iss = sends_iss is True
         self._revocation_endpoint, self.metadata = str(revocation_endpoint), metadata
         return keys
 
@@ -318,11 +335,11 @@ class Oidc(OidcCore):
         self._last_response = response
         if tokens.id_token:
             try:
-                await self.signing_key(tokens.id_token, trusted=True)
-                self.verifyIdToken(tokens.id_token, form["client_id"])
+                await self.keys.find(tokens.id_token, trusted=True)
+                self.verifyIdToken(tokens.id_token, form["client_id"], tokens.access_token)
             except jwt.PyJWTError as error:
                 raise SignInInvalid(f"the ID token is invalid: {printable(error)}") from None
-            except LogtoUnavailable as error:
+            except (LogtoUnavailable, TimeoutError) as error:
                 if form["grant_type"] != "refresh_token":
                     raise
                 # The session keeps its claims, and must get the new refresh token.
@@ -330,7 +347,7 @@ class Oidc(OidcCore):
                 tokens.id_token = None
         return tokens
 
-    def verifyIdToken(self, idToken: str, clientId: str) -> None:
+    def verifyIdToken(self, idToken: str, clientId: str, accessToken: str | None = None) -> None:
         """Check an ID token by the rules of OpenID Connect Core, 3.1.3.7.
 
         Raises:
@@ -340,9 +357,9 @@ class Oidc(OidcCore):
         key = self.keys.known(idToken)
         if key is None:
             raise jwt.InvalidTokenError("its key is not known")
-        require = ["sub", "iat", "exp"]
+        rules: dict[str, Any] = {"typ": "jwt", "require": ["sub", "iat", "exp"]}
         try:
-            claims = decode(idToken, key, issuer=self.issuer, audience=clientId, require=require)
+            claims = decode(idToken, key, issuer=self.issuer, audience=clientId, **rules)
         except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError) as error:
             early = isinstance(error, jwt.ImmatureSignatureError)
             ahead = self._last_response.clock_ahead if self._last_response else None
@@ -350,8 +367,15 @@ class Oidc(OidcCore):
                 reason = f"check this machine's clock, its new ID token is invalid: {error}"
                 raise LogtoUnavailable(reason) from None
             raise
-        if not claims["payload"]["sub"]:
-            raise jwt.InvalidTokenError("sub is empty")
+        if claims["aud"] not in (clientId, [clientId]) or claims.get("azp", clientId) != clientId:
+            raise jwt.InvalidTokenError("it is for other apps too")
+        if not all(isinstance(claims.get(name), str | None) for name in USER_TEXTS):
+            raise jwt.InvalidTokenError(f"one of {', '.join(USER_TEXTS)} is not a text")
+        if accessToken and "at_hash" in claims:
+            # OpenID Connect Core, 3.1.3.8.
+            digest = key.Algorithm.compute_hash_digest(accessToken.encode())
+            if claims["at_hash"] != base64url_encode(digest[: len(digest) // 2]).decode():
+                raise jwt.InvalidTokenError("at_hash is not that of the access token")
 
     async def fetchUserInfo(self, accessToken: str) -> UserInfoResponse:
         """Fetch the user's claims (OpenID Connect Core, 5.3).

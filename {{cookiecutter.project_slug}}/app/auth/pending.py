@@ -12,43 +12,45 @@ from werkzeug.sansio.response import Response
 from ..server.sessions import cookie_attributes, store, store_key
 
 LIFETIME = 15 * 60  # Seconds that a user has to sign in.
-MAX_UNFINISHED = 10  # Unfinished sign-ins of one browser, before a new one removes the others.
+MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one removes the oldest.
 
 
-{{ cookiecutter.__async }}def remember(response: Response, state: str, attempt: str, target: str) -> None:
-    """Save the SDK's attempt and the target, for the browser that gets the response.
+{{ cookiecutter.__async }}def remember(response: Response, state: str, attempt: dict[str, str], target: str) -> None:
+    """Save an attempt and the target, for the browser that gets the response.
 
     Raises:
         StoreUnavailable
     """
+    # Browsers send the oldest cookie first (RFC 6265, 5.4).
     unfinished = [name for name in request.cookies if name.startswith(cookie_name(""))]
-    for name in unfinished if len(unfinished) >= MAX_UNFINISHED else ():
+    for name in unfinished[: max(0, len(unfinished) - MAX_UNFINISHED + 1)]:
         response.delete_cookie(name, **cookie_attributes(current_app))
     cookie = secrets.token_urlsafe(32)
     # Not the key of a session: neither cookie works in place of the other.
-    key = store_key(f"sign-in {cookie}")
-    entry = {"attempt": attempt, "target": target}
+    key, entry = f"sign-in:{store_key(cookie)}", {"attempt": attempt, "target": target}
     {{ cookiecutter.__await }}store.create(key, entry, LIFETIME, index={})
-    response.set_cookie(
-        cookie_name(state), cookie, max_age=LIFETIME, **cookie_attributes(current_app)
-    )
+    # Lax also if SESSION_COOKIE_SAMESITE is Strict: the callback comes from another site.
+    attributes = {**cookie_attributes(current_app), "samesite": "Lax"}
+    response.set_cookie(cookie_name(state), cookie, max_age=LIFETIME, **attributes)
 
 
-{{ cookiecutter.__async }}def take(state: str) -> tuple[str, str] | None:
-    """Return the attempt and the target of a sign-in that this browser started, and delete them.
+{{ cookiecutter.__async }}def take(state: str) -> tuple[dict[str, str] | None, str | None]:
+    """Return the attempt and the target of a sign-in that this browser started.
+
+    Of several requests with the same callback, only one gets the attempt.
 
     Raises:
         StoreUnavailable
     """
     cookie = request.cookies.get(cookie_name(state))
     if not state or not cookie:
-        return None
-    key = store_key(f"sign-in {cookie}")
+        return None, None
+    key = f"sign-in:{store_key(cookie)}"
     pending = {{ cookiecutter.__await }}store.load(key)
-    # Of two requests with the same callback, only the one that deletes the entry continues.
-    if pending is None or not {{ cookiecutter.__await }}store.delete(key):
-        return None
-    return pending["attempt"], pending["target"]
+    if pending is None:
+        return None, None
+    first = {{ cookiecutter.__await }}store.lock(f"taken-{key}", LIFETIME)
+    return pending["attempt"] if first else None, pending["target"]
 
 
 def cookie_name(state: str) -> str:

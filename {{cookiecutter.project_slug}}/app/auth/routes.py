@@ -9,7 +9,8 @@ from werkzeug.urls import iri_to_uri
 
 from ..config import CONNECTORS
 from ..server.errors import problem, this_page
-from ..server.sessions import cookie_attributes, session
+from ..server.logs import printable
+from ..server.sessions import cookie_attributes, session, store, to_own_host
 from . import pending
 from .client import SessionEnded, logto
 from .oidc import LogtoUnavailable, NotGranted, SignInInvalid
@@ -19,21 +20,37 @@ bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
 LONGEST_PATH = 2000  # Characters of a path to come back to. Some proxies accept no longer ones.
+INTERACTION = ("login_required", "consent_required", "interaction_required")
+"""Errors of a callback that end if Logto shows its sign-in page (OpenID Connect Core, 3.1.2.6)."""
+
+
+@bp.before_request
+{{ cookiecutter.__async }}def wait_for_the_user() -> ResponseReturnValue | None:
+    """Do nothing for HEAD or a prefetch. The browser asks again when the user really goes here."""
+    if "Sec-Purpose" in request.headers and request.endpoint != "auth.sign_out":
+        # Browsers use no prefetched response with an error status.
+        return "", 425
+    return ("", 204) if request.method == "HEAD" else None
 
 
 @bp.get("/sign-in")
 @bp.get("/sign-up", endpoint="sign_up", defaults={"first_screen": "register"})
-async def sign_in(first_screen: str = "") -> Response:
+async def sign_in(first_screen: str = "") -> ResponseReturnValue:
     """Redirect to Logto's page for signing in or signing up.
 
-    With `?connector=azuread`, Logto redirects to Microsoft at once.
+    With `?connector=azuread`, Logto redirects to Microsoft at once. With `?prompt=login`, Logto
+    asks for the password again.
     """
-    connector = CONNECTORS.get(request.args.get("connector", ""), "")
-    languages = [language for language, _ in request.accept_languages if language != "*"]
+    if elsewhere := to_own_host():
+        return elsewhere
+    # No language has a longer tag (RFC 5646, 4.4.1).
+    languages = [name for name, _ in request.accept_languages if name != "*" and len(name) <= 35]
     parameters = {
         "first_screen": first_screen,
-        "direct_sign_in": connector,
+        "direct_sign_in": CONNECTORS.get(request.args.get("connector", ""), ""),
         "ui_locales": " ".join(languages[:5]),
+        # Logto gives a refresh token only with `consent`.
+        "prompt": "login consent" if request.args.get("prompt") == "login" else "",
     }
     url, state, attempt = await logto.begin_sign_in(
         current_app.config["LOGTO_CALLBACK_URL"],
@@ -62,53 +79,55 @@ async def callback() -> Response:
 
     `init_app` adds this view with the path of LOGTO_CALLBACK_URL.
     """
-    state = request.args.get("state", "")
-    started = {{ cookiecutter.__await }}pending.take(state)
-    if started:
-        response = await _finish_sign_in(*started)
+    state, error = request.args.get("state", ""), request.args.get("error")
+    attempt, target = {{ cookiecutter.__await }}pending.take(state)
+    if attempt:
+        response = await _finish_sign_in(attempt, target or "/")
         response.delete_cookie(pending.cookie_name(state), **cookie_attributes(current_app))
         return response
     if current_user:
-        return redirect("/")
-    log.warning("Sign-in refused: this browser did not start it, or it has ended")
-    return {{ cookiecutter.__await }}problem(
-        400,
-        "This sign-in has expired",
-        "It took too long, was finished already, or was started in another browser.",
-        retry=url_for("auth.sign_in"),
-    )
-
-
-async def _finish_sign_in(attempt: str, target: str) -> Response:
+        return redirect(target or "/")
     retry = url_for("auth.sign_in", next=target)
+    if error and not state:
+        log.warning("Sign-in refused by Logto: %s", printable(error))
+        return {{ cookiecutter.__await }}problem(400, "sign_in_failed", retry=retry)
+    log.warning("Sign-in refused: this browser did not start it, or it has ended")
+    return {{ cookiecutter.__await }}problem(400, "sign_in_expired", retry=retry)
+
+
+async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
+    retry, error = url_for("auth.sign_in", next=target), request.args.get("error")
     try:
         content = await logto.finish_sign_in(attempt, request.args)
+        user = content["user"]
+        session.renew()
+        session.update(content)
+        session.owner = {"sub": user["sub"], "sid": user.get("sid")}
+        {{ cookiecutter.__await }}session.commit()
+        # Logto may have ended its session after it gave the code.
+        if user.get("sid") and {{ cookiecutter.__await }}store.load(f"ended:{user['sid']}"):
+            session.renew()
+            raise SignInInvalid("the user has signed out at Logto meanwhile")
     except SignInInvalid as refusal:
         log.warning("Sign-in refused: %s", refusal)
-        if request.args.get("error") == "access_denied":
-            return {{ cookiecutter.__await }}problem(
-                200,
-                "Sign-in was cancelled",
-                "You are not signed in. Nothing else changed.",
-                retry=retry,
-            )
-        return {{ cookiecutter.__await }}problem(
-            400, "This sign-in is not valid", "Logto did not confirm who you are.", retry=retry
-        )
+        if error in INTERACTION and not attempt["prompt"]:
+            return redirect(url_for("auth.sign_in", next=target, prompt="login"))
+        if error == "access_denied":
+            return {{ cookiecutter.__await }}problem(200, "sign_in_cancelled", retry=retry)
+        return {{ cookiecutter.__await }}problem(400, "sign_in_invalid", retry=retry)
     except LogtoUnavailable as fault:
         return {{ cookiecutter.__await }}logto_unavailable(fault, retry)
-    user = content["user"]
-    session.renew()
-    session.update(content)
-    session.owner = {"sub": user["sub"], "sid": user.get("sid")}
     log.info("Signed in: sub=%s", user["sub"])
+    if current_app.config["SESSION_COOKIE_SAMESITE"] == "Strict":
+        # The redirect would still belong to the visit from Logto's site, and carry no such cookie.
+        return Response({{ cookiecutter.__await }}render_template("continue.html", target=target))
     return redirect(target)
 
 
 @bp.route("/sign-out", methods=["GET", "POST"])
 async def sign_out() -> ResponseReturnValue:
     """End the session here and at Logto, if a page of this app or a typed URL requests it."""
-    if not _from_this_app():
+    if not _requested_here():
         return {{ cookiecutter.__await }}render_template("sign_out.html")
     if current_user:
         log.info("Signed out: sub=%s", current_user.sub)
@@ -116,25 +135,27 @@ async def sign_out() -> ResponseReturnValue:
     session.renew()
     # Now, because the client may disconnect while Logto is slow.
     {{ cookiecutter.__await }}session.commit()
+    response: Response
     try:
         url = await logto.sign_out(current_app.config["POST_SIGN_OUT_URI"], refresh_token)
-    except LogtoUnavailable as fault:
-        log.error("Sign-out at Logto failed, it is unavailable: %s", fault)
-        return {{ cookiecutter.__await }}problem(
-            503,
-            "You are signed out here, but maybe not at Logto",
-            "Logto does not respond. On a shared computer, sign out again in a moment.",
-            retry=url_for("auth.sign_out"),
-        )
-    return redirect(url, 303)
+        response = redirect(url, 303)
+    except LogtoUnavailable as error:
+        log.error("Sign-out at Logto failed, it is unavailable: %s", error)
+        retry = url_for("auth.sign_out")
+        response = {{ cookiecutter.__await }}problem(503, "sign_out_incomplete", retry=retry)
+    response.headers["Clear-Site-Data"] = '"cache"'
+    return response
 
 
-def _from_this_app() -> bool:
-    """Return whether a page of this app sent the request, or no page, as the browser says."""
-    site = request.headers.get("Sec-Fetch-Site")
-    if site:
+def _requested_here() -> bool:
+    """Return whether the user, or a page of this app, wants to sign out, as the browser says."""
+    headers = request.headers
+    visit = headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+    if request.method == "GET" and (not visit or "Sec-Purpose" in headers):
+        return False
+    if site := headers.get("Sec-Fetch-Site"):
         return site in ("same-origin", "none")
-    return request.headers.get("Origin") in (None, current_app.config["ORIGIN"])
+    return headers.get("Origin") in (None, current_app.config["ORIGIN"])
 
 
 @bp.app_errorhandler(SessionEnded)
@@ -143,24 +164,18 @@ def _from_this_app() -> bool:
     sub = current_user.sub if current_user else None
     log.warning("Session ended by Logto: sub=%s: %s", sub, reason)
     session.renew()
-    return ask_to_sign_in()
+    return {{ cookiecutter.__await }}ask_to_sign_in()
 
 
 @bp.app_errorhandler(LogtoUnavailable)
 {{ cookiecutter.__async }}def logto_unavailable(fault: LogtoUnavailable, retry: str | None = None) -> Response:
     """Say that signing in does not work at the moment."""
     log.error("Logto is unavailable: %s", fault)
-    return {{ cookiecutter.__await }}problem(
-        503,
-        "Sign-in is unavailable",
-        "The sign-in service does not respond. Try again in a moment.",
-        retry=retry or this_page(),
-    )
+    return {{ cookiecutter.__await }}problem(503, "sign_in_unavailable", retry=retry or this_page())
 
 
 @bp.app_errorhandler(NotGranted)
 {{ cookiecutter.__async }}def not_granted(refusal: NotGranted) -> Response:
     """Say that Logto does not grant the access token that a view needs."""
     log.warning("Access token refused by Logto: %s", refusal)
-    message = "Your account does not have permission to do this."
-    return {{ cookiecutter.__await }}problem(403, "You may not do this", message)
+    return {{ cookiecutter.__await }}problem(403, "not_granted")

@@ -1,16 +1,31 @@
 """The signed-in user, and pages that only signed-in users can see."""
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, ParamSpec
 
-from {{ cookiecutter.framework }} import current_app, g, jsonify, redirect, url_for
+{% if cookiecutter.framework == "quart" %}
+from quart import (
+    current_app,
+    g,
+    has_websocket_context,
+    jsonify,
+    redirect,
+    request,
+    url_for,
+    websocket,
+)
+{% else %}
+from flask import current_app, g, jsonify, redirect, request, url_for
+{% endif %}
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 from werkzeug.local import LocalProxy
 
-from ..server.errors import this_page, wants_json
-from ..server.sessions import session
+from ..server.errors import problem, this_page, wants_json
+from ..server.sessions import session, to_own_host
 from .client import logto
 
 P = ParamSpec("P")
@@ -30,7 +45,31 @@ class User:
     @property
     def display_name(self) -> str:
         """The text to show for the user: name, else username, else email, else sub."""
-        return self.name or self.username or self.email or self.sub
+        texts = (self.name or "", self.username or "", self.email or "")
+        return next((text for text in texts if _visible(text)), self.sub)
+
+    @property
+    def initial(self) -> str:
+        """The first letter of the display name, in upper case, to show without a picture."""
+        letters = _visible(self.display_name) or "?"
+        # A flag is two letters.
+        end = 2 if "\U0001f1e6" <= letters[0] <= "\U0001f1ff" else 1
+        while unicodedata.category(letters[end : end + 1] or "?").startswith("M"):
+            end += 1
+        upper = letters[:end].upper()
+        return upper if len(upper) == end else letters[:end]
+
+
+def _visible(text: str) -> str:
+    return "".join(c for c in text if c.isprintable() and not c.isspace())
+
+
+def moment(claim: Any) -> datetime | None:
+    """Return the time of a claim in milliseconds since 1970, as Logto has it, or None."""
+    try:
+        return datetime.fromtimestamp(claim / 1000, UTC)
+    except (ArithmeticError, OSError, TypeError, ValueError):
+        return None
 
 
 def _load_user() -> User | None:
@@ -53,8 +92,14 @@ def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]:
 
     @wraps(view)
     {{ cookiecutter.__async }}def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
+        {% if cookiecutter.framework == "quart" %}
+        own = (None, current_app.config["ORIGIN"])
+        if has_websocket_context() and websocket.headers.get("Origin") not in own:
+            # Browsers send cookies with a WebSocket from any site.
+            return "", 403
+        {% endif %}
         if not current_user:
-            return ask_to_sign_in()
+            return {{ cookiecutter.__await }}ask_to_sign_in()
         {% if cookiecutter.framework == "quart" %}
         if logto.refresh_due():
             await logto.keep_alive()
@@ -68,8 +113,23 @@ def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]:
     return guarded
 
 
-def ask_to_sign_in() -> ResponseReturnValue:
-    """Redirect to the sign-in, with the way back. Scripts that prefer JSON get a 401 instead."""
-    if wants_json():
+{{ cookiecutter.__async }}def ask_to_sign_in() -> ResponseReturnValue:
+    """Redirect to the sign-in, with the way back.
+
+    A script gets a 401 as JSON: only a page that the user goes to can start a sign-in. A form
+    gets a page that says that nothing was saved.
+    """
+    {% if cookiecutter.framework == "quart" %}
+    if has_websocket_context():
+        return "", 403
+    {% endif %}
+    headers = request.headers
+    by_script = "HX-Request" in headers or "X-Requested-With" in headers
+    if by_script or headers.get("Sec-Fetch-Mode", "navigate") != "navigate" or wants_json():
         return jsonify(error="sign_in_required", message="Sign in first."), 401
-    return redirect(url_for("auth.sign_in", next=this_page()))
+    if request.method not in ("GET", "HEAD"):
+        referer, origin = headers.get("Referer", ""), current_app.config["ORIGIN"]
+        page = referer.removeprefix(origin) if referer.startswith(f"{origin}/") else "/"
+        retry = url_for("auth.sign_in", next=page)
+        return {{ cookiecutter.__await }}problem(403, "not_saved", retry=retry)
+    return to_own_host() or redirect(url_for("auth.sign_in", next=this_page()))

@@ -4,12 +4,10 @@
 import errno
 {% endif %}
 import logging
-{% if cookiecutter.api_resource %}
 from typing import Any
-{% endif %}
 from urllib.parse import quote
 
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, {{ "Request, " if cookiecutter.api_resource }}Response, jsonify, render_template, request
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, {{ "Request, " if cookiecutter.api_resource }}Response, {{ "has_websocket_context, " if cookiecutter.framework == "quart" }}jsonify, render_template, request
 {% if cookiecutter.api_resource and cookiecutter.framework == "quart" %}
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 {% elif cookiecutter.api_resource %}
@@ -31,6 +29,10 @@ RETRY_AFTER = "30"  # Seconds after which a client may try again (RFC 9110, 10.2
 
 def wants_json() -> bool:
     """Return whether the request prefers JSON to a page."""
+    {% if cookiecutter.framework == "quart" %}
+    if has_websocket_context():
+        return True
+    {% endif %}
     {% if cookiecutter.api_resource %}
     if request.path.startswith("/api/"):
         return True
@@ -41,7 +43,7 @@ def wants_json() -> bool:
 
 def this_page() -> str:
     """Return path and query of the request, as a target to come back to; after a form, `/`."""
-    if request.method not in ("GET", "HEAD"):
+    if {{ "has_websocket_context() or " if cookiecutter.framework == "quart" }}request.method not in ("GET", "HEAD"):
         return "/"
     # `request.path` is already decoded, so quote it again.
     path = "/" + quote(request.path).lstrip("/")
@@ -49,15 +51,19 @@ def this_page() -> str:
     return f"{path}?{query}" if query else path
 
 
-{{ cookiecutter.__async }}def problem(status: int, title: str, message: str, *, retry: str | None = None) -> Response:
+{{ cookiecutter.__async }}def problem(status: int, case: str, *, retry: str | None = None, **shown: Any) -> Response:
     """Return a page with a link to try again or to go home, or JSON if the request prefers JSON.
 
-    Takes the HTTP status, two texts that the app wrote itself, and a path to try again.
+    Takes the HTTP status, the name of a case in `templates/problems.txt`, a path to try again, and
+    values that the text of the case shows.
     """
+    text = {{ cookiecutter.__await }}render_template("problems.txt", case=case, **shown)
+    title, _, message = text.strip().partition("\n")
     if wants_json():
-        response = jsonify(error=title, message=message)
+        response = jsonify(error=case, message=message)
     else:
-        page = {{ cookiecutter.__await }}render_template("problem.html", title=title, message=message, retry=retry)
+        texts = {"title": title, "message": message}
+        page = {{ cookiecutter.__await }}render_template("problem.html", case=case, retry=retry, **texts)
         response = Response(page, mimetype="text/html")
     response.status_code = status
     if status == 503:
@@ -68,27 +74,22 @@ def this_page() -> str:
 {{ cookiecutter.__async }}def store_unavailable(error: StoreUnavailable) -> Response:
     """Say that sessions cannot be read or written, and write the reason to the log."""
     log.error("The session store is unavailable: %s", error)
-    return {{ cookiecutter.__await }}problem(
-        503,
-        "This page is unavailable",
-        "The app cannot reach its sessions. Nothing is lost: try again in a moment.",
-        retry=this_page(),
-    )
+    return {{ cookiecutter.__await }}problem(503, "store_unavailable", retry=this_page())
 
 
 {{ cookiecutter.__async }}def http_error(error: HTTPException) -> Response:
     """Show the framework's own errors (404, 405, 500, ...) in the app's style."""
-    title, message = error.name, error.description or ""
-    if error.code == 404:
-        title, message = "There is no such page", "The address may be mistyped or out of date."
-    if error.code == 500:
-        title, message = "Something went wrong", "The error is in the log. Try again in a moment."
     {% if cookiecutter.api_resource %}
-    if request.path.startswith("/api/"):
-        # Programs read the code of RFC 6750, or the name of the status.
-        title = getattr(error, "error", None) or error.name.lower().replace(" ", "_")
+    # A refused access token has a code of RFC 6750.
+    case = getattr(error, "error", None) or error.name.lower().replace(" ", "_")
+    {% else %}
+    case = error.name.lower().replace(" ", "_")
     {% endif %}
-    response = {{ cookiecutter.__await }}problem(error.code or 500, title, message)
+    texts = {"name": error.name, "default": error.description}
+    if error.description != type(error).description:
+        # A view has passed it to `abort`.
+        texts["description"] = error.description
+    response = {{ cookiecutter.__await }}problem(error.code or 500, case, **texts)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value

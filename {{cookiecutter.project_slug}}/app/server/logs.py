@@ -82,6 +82,14 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     log.info("%s %s %d %s ms", *fields.values(), extra=fields)
 
 
+def printable(text: object, longest: int | None = 300) -> str:
+    """Return a text from outside as a log or terminal may show it: cut, and in one line.
+
+    All characters that are not printable become \\ escapes, such as \\n and \\x1b.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[:longest])
+
+
 class TextFormatter(logging.Formatter):
     """Lines for people, each with the first characters of the request's ID."""
 
@@ -91,8 +99,8 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.request = getattr(record, "request_id", "-")
-        # A line break in a text from outside must not look like a new line of the log.
-        return super().formatMessage(record).replace("\n", "\\n").replace("\r", "\\r")
+        line = super().formatMessage(record)
+        return line if line.isprintable() else printable(line, None)
 
 
 def json_formatter() -> JsonFormatter:

@@ -1,27 +1,35 @@
 """The framework's session, kept on the server. The browser holds a random ID and nothing else."""
 
 import hashlib
+import re
 import secrets
+import time
 {% if cookiecutter.framework == "flask" %}
 import weakref
 {% endif %}
 from typing import Any, NoReturn, cast
+from urllib.parse import urlsplit
 
 {% if cookiecutter.framework == "quart" %}
-from quart import Quart, Response, current_app
+from quart import Quart, Response, current_app, redirect, request
 from quart import session as framework_session
 from quart.sessions import SessionInterface, SessionMixin
+from quart.typing import ResponseReturnValue
 from quart.wrappers import BaseRequestWebsocket as Request
 {% else %}
-from flask import Flask, Request, Response, current_app
+from flask import Flask, Request, Response, current_app, redirect, request
 from flask import session as framework_session
 from flask.sessions import SessionInterface, SessionMixin
+from flask.typing import ResponseReturnValue
 {% endif %}
 from werkzeug.local import LocalProxy
 
-from .errors import store_unavailable
+from .errors import store_unavailable, this_page
 from .stores import Index, Store, StoreUnavailable, open_store
 
+PORT = re.compile(r":[0-9]*$")
+ISSUED = re.compile(r"[A-Za-z0-9_-]{43}")
+"""A session ID as this app issues it."""
 DROPPED_ON_ERROR = ("Content-Disposition", "Content-Encoding", "ETag", "Location", "Set-Cookie")
 """Headers to remove when an error page replaces the response."""
 
@@ -45,6 +53,21 @@ def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}) -> dict[st
         "samesite": interface.get_cookie_samesite(app),
         "partitioned": interface.get_cookie_partitioned(app),
     }
+
+
+def to_own_host() -> ResponseReturnValue | None:
+    """Redirect to the same page of the app's own host, if the browser uses another name of it.
+
+    Cookies that are set for one name do not reach the other.
+    """
+    origin, name = current_app.config["ORIGIN"], f"{current_app.name}-moved"
+    host, own = (PORT.sub("", each.lower()) for each in (request.host, urlsplit(origin).netloc))
+    # Behind a proxy that replaces the Host header, the redirects would not end.
+    if host == own or name in request.cookies:
+        return None
+    response = redirect(origin + this_page())
+    response.set_cookie(name, "1", max_age=30, **cookie_attributes(current_app))
+    return response
 
 
 def _copy(value: Any) -> Any:
@@ -157,7 +180,8 @@ class StoreSessionInterface(SessionInterface):
     {{ cookiecutter.__async }}def open_session(self, app: {{ cookiecutter.framework | capitalize }}, request: Request) -> Session:
         cookie = request.cookies.get(self.get_cookie_name(app))
         # Static files need no session, and the page for a failed store needs the style sheet.
-        if not cookie or request.path.startswith(f"{app.static_url_path}/"):
+        static = request.path.startswith(f"{app.static_url_path}/")
+        if not cookie or static or not ISSUED.fullmatch(cookie):
             return Session()
         key = store_key(cookie)
         try:
@@ -165,7 +189,16 @@ class StoreSessionInterface(SessionInterface):
         except StoreUnavailable as reason:
             return UnavailableSession(reason)
         # An ID that this app did not issue is never adopted: the session gets a new ID.
-        return Session() if data is None else Session(data, key)
+        if data is None:
+            return Session()
+        session = Session(data, key)
+        if idle := app.config["SESSION_IDLE_HOURS"] * 3600:
+            unused = time.time() - session.setdefault("used_at", time.time())
+            if unused > idle:
+                session.renew()
+            elif unused > idle / 20:
+                session["used_at"] = time.time()
+        return session
 
     {{ cookiecutter.__async }}def save_session(  # type: ignore[override]
         self, app: {{ cookiecutter.framework | capitalize }}, session: Session, response: Response
@@ -196,7 +229,8 @@ class StoreSessionInterface(SessionInterface):
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     """Keep the app's sessions in the store of SESSION_URL."""
-    opened = open_store(app.config["SESSION_URL"], app.instance_path)
+    config = app.config
+    opened = open_store(config["SESSION_URL"], app.instance_path, config["SESSION_PREFIX"])
     app.extensions["session_store"] = opened
     app.session_interface = cast(Any, StoreSessionInterface())
     {% if cookiecutter.framework == "quart" %}

@@ -28,8 +28,6 @@ from redis import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 TIME_LIMIT = 3.0  # Seconds to wait for a locked file, or for Redis.
-PREFIX = "{{ cookiecutter.project_slug }}:"
-
 
 Index = Mapping[str, str | None]
 """How to find a session again: the `sub` of its user, and its `sid` at the provider."""
@@ -51,8 +49,9 @@ class SQLiteStore:
         CREATE INDEX IF NOT EXISTS sessions_by_sid ON sessions (sid) WHERE sid IS NOT NULL;
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, prefix: str) -> None:
         self.path = path
+        self._prefix = prefix
         self._idle: list[sqlite3.Connection] = []
         {% if cookiecutter.framework == "quart" %}
         self._readers, self._writers = ThreadPoolExecutor(4), ThreadPoolExecutor(4)
@@ -61,15 +60,17 @@ class SQLiteStore:
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
         """Return the session under the key, or None if there is none or it has expired."""
         rows, _ = {{ cookiecutter.__await }}self._execute(
-            "SELECT data FROM sessions WHERE key = ? AND expires_at > ?", key, time.time()
+            "SELECT data FROM sessions WHERE key = ? AND expires_at > ?",
+            self._prefix + key,
+            time.time(),
         )
         return tagged.loads(rows[0][0]) if rows else None
 
     {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
         """Save a new session, so that `delete_all` finds it."""
-        now = time.time()
-        row = (key, tagged.dumps(data), now + ttl, index.get("sub"), index.get("sid"))
-        {{ cookiecutter.__await }}self._execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", *row)
+        key, now, text = self._prefix + key, time.time(), tagged.dumps(data)
+        row = (key, text, now + ttl, index.get("sub"), index.get("sid"))
+        {{ cookiecutter.__await }}self._execute("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)", *row)
         # A few rows at a time, so that a long backlog does not keep the write lock.
         old = "SELECT rowid FROM sessions WHERE expires_at <= ? LIMIT 100"
         {{ cookiecutter.__await }}self._execute(f"DELETE FROM sessions WHERE rowid IN ({old})", now)
@@ -80,19 +81,22 @@ class SQLiteStore:
             "UPDATE sessions SET data = merged(data, ?, ?) WHERE key = ?",
             tagged.dumps(changed),
             tagged.dumps(removed),
-            key,
+            self._prefix + key,
         )
 
     {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
         """Delete a session or a lock. Return whether it was there: of two calls, one gets True."""
-        _, count = {{ cookiecutter.__await }}self._execute("DELETE FROM sessions WHERE key = ?", key)
+        ended = "DELETE FROM sessions WHERE key = ?"
+        _, count = {{ cookiecutter.__await }}self._execute(ended, self._prefix + key)
         return count > 0
 
     {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
-        """End every session with this `sid`, or without one, with this `sub`. Return how many."""
-        name = "sid" if index.get("sid") else "sub"
-        ended = f"DELETE FROM sessions WHERE {name} = ?"
-        _, count = {{ cookiecutter.__await }}self._execute(ended, index[name])
+        """End all sessions with this `sid`, and those of this `sub` that have no `sid`. Without a
+        `sid`, end all sessions of this `sub`. Return how many sessions have ended."""
+        sid, sub = index.get("sid"), index.get("sub")
+        which = "(sid = ?2 OR (sub = ?3 AND sid IS NULL))" if sid else "sub = ?3"
+        ended = f"DELETE FROM sessions WHERE {which} AND key LIKE ?1"
+        _, count = {{ cookiecutter.__await }}self._execute(ended, f"{self._prefix}%", sid, sub)
         return count
 
     {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
@@ -100,7 +104,7 @@ class SQLiteStore:
         _, count = {{ cookiecutter.__await }}self._execute(
             "INSERT INTO sessions VALUES (?1, '', ?2 + ?3, NULL, NULL) ON CONFLICT (key)"
             " DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?2",
-            key,
+            self._prefix + key,
             time.time(),
             ttl,
         )
@@ -162,6 +166,8 @@ class SQLiteStore:
         with suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        # Overwrite deleted tokens in the file.
+        connection.execute("PRAGMA secure_delete = ON")
         connection.executescript(self.SCHEMA)
         connection.create_function("merged", 3, _merged, deterministic=True)
         return connection
@@ -186,7 +192,8 @@ class RedisStore:
         for i = set + 2, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, prefix: str) -> None:
+        self._prefix = f"{{ cookiecutter.project_slug }}:{prefix}"
         # When all connections are in use, a request waits for one and does not fail.
         self._pool: Any = BlockingConnectionPool.from_url(
             url,
@@ -202,51 +209,50 @@ class RedisStore:
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
         with _redis_errors():
-            entries = {{ cookiecutter.__await }}self._redis.hgetall(f"{PREFIX}session:{key}")
+            entries = {{ cookiecutter.__await }}self._redis.hgetall(f"{self._prefix}session:{key}")
         return {name: tagged.loads(value) for name, value in entries.items()} or None
 
     {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
-        name, now = f"{PREFIX}session:{key}", time.time()
+        name, now = f"{self._prefix}session:{key}", time.time()
         pipeline = self._redis.pipeline()
         pipeline.hset(name, mapping={k: tagged.dumps(v) for k, v in data.items()})
         pipeline.expire(name, ttl)
-        for kind, value in index.items():
-            if value:
-                pipeline.zremrangebyscore(f"{PREFIX}{kind}:{value}", 0, now)
-                pipeline.zadd(f"{PREFIX}{kind}:{value}", {name: now + ttl})
-                pipeline.expire(f"{PREFIX}{kind}:{value}", ttl)
+        sub, sid = index.get("sub"), index.get("sid")
+        for kind in (f"sub:{sub}", f"sid:{sid}" if sid else f"no-sid:{sub}") if sub else ():
+            pipeline.zremrangebyscore(self._prefix + kind, 0, now)
+            pipeline.zadd(self._prefix + kind, {name: now + ttl})
+            pipeline.expire(self._prefix + kind, ttl)
         with _redis_errors():
             {{ cookiecutter.__await }}pipeline.execute()
 
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
-        name = f"{PREFIX}session:{key}"
+        name = f"{self._prefix}session:{key}"
         values = [text for item in changed.items() for text in (item[0], tagged.dumps(item[1]))]
         with _redis_errors():
             {{ cookiecutter.__await }}self._update(keys=[name], args=[len(values), *values, *removed])
 
     {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
         with _redis_errors():
-            return bool({{ cookiecutter.__await }}self._redis.delete(f"{PREFIX}session:{key}"))
+            return bool({{ cookiecutter.__await }}self._redis.delete(f"{self._prefix}session:{key}"))
 
     {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
-        kind = "sid" if index.get("sid") else "sub"
-        key = f"{PREFIX}{kind}:{index[kind]}"
+        sub, sid, ended = index.get("sub"), index.get("sid"), 0
         with _redis_errors():
-            names = {{ cookiecutter.__await }}self._redis.zrange(key, 0, -1)
-            if not names:
-                return 0
-            ended = int({{ cookiecutter.__await }}self._redis.delete(*names))
-            # Not the whole index: another session may have been added meanwhile.
-            {{ cookiecutter.__await }}self._redis.zrem(key, *names)
+            for kind in (f"sid:{sid}", f"no-sid:{sub}") if sid else (f"sub:{sub}",):
+                names = {{ cookiecutter.__await }}self._redis.zrange(self._prefix + kind, 0, -1)
+                if names:
+                    ended += int({{ cookiecutter.__await }}self._redis.delete(*names))
+                    # Not the whole index: another session may have been added meanwhile.
+                    {{ cookiecutter.__await }}self._redis.zrem(self._prefix + kind, *names)
         return ended
 
     {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
         with _redis_errors():
-            return bool({{ cookiecutter.__await }}self._redis.set(f"{PREFIX}session:{key}", "", nx=True, ex=ttl))
+            return bool({{ cookiecutter.__await }}self._redis.set(f"{self._prefix}session:{key}", "", nx=True, ex=ttl))
 
     {{ cookiecutter.__async }}def ping(self) -> None:
         with _redis_errors():
-            {{ cookiecutter.__await }}self._redis.set(f"{PREFIX}ping", "", ex=1)
+            {{ cookiecutter.__await }}self._redis.set(f"{self._prefix}ping", "", ex=1)
 
     {{ cookiecutter.__async }}def close(self) -> None:
         {{ cookiecutter.__await }}self._pool.disconnect()
@@ -263,8 +269,11 @@ def _redis_errors() -> Iterator[None]:
 Store = SQLiteStore | RedisStore
 
 
-def open_store(url: str, folder: str) -> Store:
-    """Return the store of a SESSION_URL. A relative SQLite path is relative to the folder."""
+def open_store(url: str, folder: str, prefix: str) -> Store:
+    """Return the store of a SESSION_URL. A relative SQLite path is relative to the folder.
+
+    Stores with different prefixes share nothing, even in one file or one Redis.
+    """
     if url.startswith("sqlite:///"):
-        return SQLiteStore(Path(folder, url.removeprefix("sqlite:///")))
-    return RedisStore(url)
+        return SQLiteStore(Path(folder, url.removeprefix("sqlite:///")), prefix)
+    return RedisStore(url, prefix)
