@@ -127,8 +127,8 @@ BAD: dict[str, Token] = {
     "a payload that is not UTF-8": lambda logto: raw(logto, payload=b'{"sub": "\xff"}'),
     "scopes as a list": with_(scope=SCOPES),
     "scopes as a number": with_(scope=7),
-    "huge": with_(filling="x" * 8000),
-    "huge and of no meaning": lambda logto: "x" * 9000,
+    "huge": with_(filling="x" * 16000),
+    "huge and of no meaning": lambda logto: "x" * 17000,
 }
 
 

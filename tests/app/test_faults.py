@@ -228,7 +228,6 @@ def test_an_answer_that_lacks_something_does_not_put_the_rest_into_the_log(
         ("access_denied", 200, "Sign-in was cancelled"),
         ("server_error", 503, "Sign-in is unavailable"),
         ("temporarily_unavailable", 503, "Sign-in is unavailable"),
-        ("login_required", 400, "This sign-in is not valid"),
         (f"{MARKER}\r\n2026 INFO forged line\x1b[31m", 400, "This sign-in is not valid"),
     ],
 )

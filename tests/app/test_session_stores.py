@@ -89,7 +89,7 @@ def test_a_session_ends_with_its_lifetime_whatever_it_is_used_for(
     before = remaining(site)
     response = browser.sign_in()
     assert f"Max-Age={12 * HOUR}" in response.headers["Set-Cookie"]
-    (key,) = set(remaining(site)) - set(before)
+    (key,) = (k for k in set(remaining(site)) - set(before) if "sign-in" not in k)
     at_first = remaining(site)[key]
     assert 12 * HOUR - 30 < at_first <= 12 * HOUR
 
@@ -286,7 +286,7 @@ def test_a_file_that_is_none_of_ours(bake: Bake, framework: str, what: str, tmp_
         database.mkdir()
     with serving(bake(framework=framework), framework, f"sqlite:///{database}") as site:
         browser = site.browser()
-        browser.http.cookies.set("bookstore-session", "of-an-earlier-file")
+        browser.http.cookies.set("bookstore-session", "of-an-earlier-file".ljust(43, "x"))
         assert_says(browser.get("/profile?tab=1"), 503, DOWN, "/profile?tab=1")
         assert_says(browser.get("/sign-in"), 503, DOWN, "/sign-in")
         assert browser.get("/readyz").status_code == 503

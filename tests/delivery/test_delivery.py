@@ -457,7 +457,7 @@ def test_a_request_in_flight_is_answered_when_the_server_is_told_to_stop(
                 return None
 
         try:
-            urllib.request.build_opener(Stay).open(f"http://127.0.0.1:{port}/sign-in")
+            urllib.request.build_opener(Stay).open(f"http://localhost:{port}/sign-in")
         except urllib.error.HTTPError as redirect:
             locations.append(redirect.headers["Location"])
 

@@ -48,6 +48,9 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     async def collapse_spaces(scope: Any, receive: Any, send: Any) -> None:
         headers = [(name, SPACES.sub(b" ", value)) for name, value in scope.get("headers", ())]
         scope = {**scope, "headers": headers}
+        if scope["type"] == "websocket":
+            # granian fails at the response of a refused WebSocket. Without this, it sends a 403.
+            scope["extensions"] = {}
         await asgi_app(scope, receive, send)
 
     app.asgi_app = collapse_spaces  # type: ignore[method-assign]

@@ -60,13 +60,13 @@ def to_own_host() -> ResponseReturnValue | None:
 
     Cookies that are set for one name do not reach the other.
     """
-    origin, name = current_app.config["ORIGIN"], f"{current_app.name}-moved"
+    origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
     host, own = (PORT.sub("", each.lower()) for each in (request.host, urlsplit(origin).netloc))
     # Behind a proxy that replaces the Host header, the redirects would not end.
     if host == own or name in request.cookies:
         return None
     response = redirect(origin + this_page())
-    response.set_cookie(name, "1", max_age=30, **cookie_attributes(current_app))
+    response.set_cookie(name, "own", max_age=30, **cookie_attributes(current_app))
     return response
 
 

@@ -28,6 +28,7 @@ from redis import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 TIME_LIMIT = 3.0  # Seconds to wait for a locked file, or for Redis.
+APP = "{{ cookiecutter.project_slug }}"
 
 Index = Mapping[str, str | None]
 """How to find a session again: the `sub` of its user, and its `sid` at the provider."""
@@ -193,7 +194,7 @@ class RedisStore:
     """
 
     def __init__(self, url: str, prefix: str) -> None:
-        self._prefix = f"{{ cookiecutter.project_slug }}:{prefix}"
+        self._prefix = prefix
         # When all connections are in use, a request waits for one and does not fail.
         self._pool: Any = BlockingConnectionPool.from_url(
             url,
@@ -209,50 +210,54 @@ class RedisStore:
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
         with _redis_errors():
-            entries = {{ cookiecutter.__await }}self._redis.hgetall(f"{self._prefix}session:{key}")
+            entries = {{ cookiecutter.__await }}self._redis.hgetall(f"{APP}:session:{self._prefix}{key}")
         return {name: tagged.loads(value) for name, value in entries.items()} or None
 
     {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
-        name, now = f"{self._prefix}session:{key}", time.time()
+        name, now = f"{APP}:session:{self._prefix}{key}", time.time()
         pipeline = self._redis.pipeline()
         pipeline.hset(name, mapping={k: tagged.dumps(v) for k, v in data.items()})
         pipeline.expire(name, ttl)
         sub, sid = index.get("sub"), index.get("sid")
-        for kind in (f"sub:{sub}", f"sid:{sid}" if sid else f"no-sid:{sub}") if sub else ():
-            pipeline.zremrangebyscore(self._prefix + kind, 0, now)
-            pipeline.zadd(self._prefix + kind, {name: now + ttl})
-            pipeline.expire(self._prefix + kind, ttl)
+        kinds = {"sub": sub, "sid" if sid else "no-sid": sid or sub}
+        for kind, value in kinds.items() if sub else ():
+            index_key = f"{APP}:{kind}:{self._prefix}{value}"
+            pipeline.zremrangebyscore(index_key, 0, now)
+            pipeline.zadd(index_key, {name: now + ttl})
+            pipeline.expire(index_key, ttl)
         with _redis_errors():
             {{ cookiecutter.__await }}pipeline.execute()
 
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
-        name = f"{self._prefix}session:{key}"
+        name = f"{APP}:session:{self._prefix}{key}"
         values = [text for item in changed.items() for text in (item[0], tagged.dumps(item[1]))]
         with _redis_errors():
             {{ cookiecutter.__await }}self._update(keys=[name], args=[len(values), *values, *removed])
 
     {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
         with _redis_errors():
-            return bool({{ cookiecutter.__await }}self._redis.delete(f"{self._prefix}session:{key}"))
+            return bool({{ cookiecutter.__await }}self._redis.delete(f"{APP}:session:{self._prefix}{key}"))
 
     {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
         sub, sid, ended = index.get("sub"), index.get("sid"), 0
         with _redis_errors():
-            for kind in (f"sid:{sid}", f"no-sid:{sub}") if sid else (f"sub:{sub}",):
-                names = {{ cookiecutter.__await }}self._redis.zrange(self._prefix + kind, 0, -1)
+            for kind, value in {"sid": sid, "no-sid": sub}.items() if sid else [("sub", sub)]:
+                index_key = f"{APP}:{kind}:{self._prefix}{value}"
+                names = {{ cookiecutter.__await }}self._redis.zrange(index_key, 0, -1)
                 if names:
                     ended += int({{ cookiecutter.__await }}self._redis.delete(*names))
                     # Not the whole index: another session may have been added meanwhile.
-                    {{ cookiecutter.__await }}self._redis.zrem(self._prefix + kind, *names)
+                    {{ cookiecutter.__await }}self._redis.zrem(index_key, *names)
         return ended
 
     {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
+        name = f"{APP}:session:{self._prefix}{key}"
         with _redis_errors():
-            return bool({{ cookiecutter.__await }}self._redis.set(f"{self._prefix}session:{key}", "", nx=True, ex=ttl))
+            return bool({{ cookiecutter.__await }}self._redis.set(name, "", nx=True, ex=ttl))
 
     {{ cookiecutter.__async }}def ping(self) -> None:
         with _redis_errors():
-            {{ cookiecutter.__await }}self._redis.set(f"{self._prefix}ping", "", ex=1)
+            {{ cookiecutter.__await }}self._redis.set(f"{APP}:ping", "", ex=1)
 
     {{ cookiecutter.__async }}def close(self) -> None:
         {{ cookiecutter.__await }}self._pool.disconnect()
