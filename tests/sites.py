@@ -401,7 +401,7 @@ def serving(
 def process(site: Site, port: int) -> Any:
     interface = {
         "flask": ["--interface", "wsgi", "--blocking-threads", "4"],
-        "quart": ["--interface", "asgi", "--no-ws"],
+        "quart": ["--interface", "asgi"],
     }[site.framework]
     command = ["granian", *interface, "--factory", "--port", str(port)]
     app = site.variables.get("TEST_APP", "served:create_app")
