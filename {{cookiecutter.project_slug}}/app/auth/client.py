@@ -216,7 +216,8 @@ class AppLogtoClient(LogtoClient):
     @asynccontextmanager
     async def _calling_for_session(self) -> AsyncIterator[None]:
         """Call Logto for a user who can wait. After a failure, do not let others wait too."""
-        self._check_pause()
+        if self._paused:
+            raise LogtoUnavailable("it did not respond a moment ago")
         try:
             async with self._calling():
                 yield
@@ -227,10 +228,6 @@ class AppLogtoClient(LogtoClient):
     @property
     def _paused(self) -> bool:
         return time.monotonic() < self._paused_until
-
-    def _check_pause(self) -> None:
-        if self._paused:
-            raise LogtoUnavailable("it did not respond a moment ago")
 
     async def _refresh(self, resource: str) -> str:
         """Refresh once, even if many requests need it, and save the result.
@@ -243,8 +240,7 @@ class AppLogtoClient(LogtoClient):
             {{ cookiecutter.__await }}session.commit()
         started, lock = time.monotonic(), f"refresh:{session.key}"
         while not {{ cookiecutter.__await }}store.lock(lock, LOCK_LIFETIME):
-            self._check_pause()
-            if time.monotonic() - started > TIME_LIMIT / 2:
+            if self._paused or time.monotonic() - started > TIME_LIMIT / 2:
                 raise LogtoUnavailable("another request waits for its tokens")
             await asyncio.sleep(0.05)
             {{ cookiecutter.__await }}session.reload()

@@ -39,8 +39,7 @@ PAUSE = 30.0  # Seconds in which signed-in users do not wait again for a Logto t
 LONGEST_PAUSE = 60  # Seconds of a `Retry-After` header that are respected.
 SIZE_LIMIT = 2**20  # Bytes of a response that are read.
 LEEWAY = 30  # Seconds that the clocks of Logto and of this machine may differ.
-USER_AGENT = "{{ cookiecutter.project_slug }}/1.0"
-"""Some firewalls refuse the default of Python's libraries."""
+USER_AGENT = "{{ cookiecutter.project_slug }}/1.0"  # Some firewalls refuse the default of Python's libraries.
 CLAIM_TYPES = dict.fromkeys(("exp", "iat", "nbf"), (int, float)) | dict.fromkeys(
     ("sub", "sid", "jti", "nonce", "azp", "client_id"), (str,)
 )
@@ -273,19 +272,15 @@ class Oidc(OidcCore):
                 raise LogtoUnavailable(f"its issuer is {printable(metadata.issuer)}")
             # RFC 9207, 3.
             sends_iss = response.json.get("authorization_response_iss_parameter_supported")
+            self.sends_iss = sends_iss is True
             standard = f"{self.issuer}/token/revocation"
-            revocation_endpoint = response.json.get("revocation_endpoint", standard)
-            for endpoint in (
-                metadata.authorization_endpoint,
-                metadata.token_endpoint,
-                metadata.userinfo_endpoint,
-                metadata.jwks_uri,
-                metadata.end_session_endpoint,
-                revocation_endpoint,
-            ):
+            self._revocation_endpoint = str(response.json.get("revocation_endpoint", standard))
+            names = ("authorization", "token", "userinfo", "end_session")
+            endpoints = [getattr(metadata, f"{name}_endpoint") for name in names]
+            for url in (*endpoints, metadata.jwks_uri, self._revocation_endpoint):
                 # The app secret and tokens are sent there.
-                if not str(endpoint).startswith(self.issuer.removesuffix("oidc")):
-                    raise LogtoUnavailable(f"{printable(endpoint)} is on another host")
+                if not str(url).startswith(self.issuer.removesuffix("oidc")):
+                    raise LogtoUnavailable(f"{printable(url)} is on another host")
             response = await request("GET", metadata.jwks_uri, seconds=seconds)
             keys = _usable_keys(response, metadata.id_token_signing_alg_values_supported)
             if not keys:
@@ -293,8 +288,7 @@ class Oidc(OidcCore):
         except (LogtoUnavailable, SignInInvalid) as error:
             self._retry_at = time.monotonic() + RETRY
             raise LogtoUnavailable(str(error), getattr(error, "pause", 0)) from None
-        self.sends_iss = sends_iss is True
-        self._revocation_endpoint, self.metadata = str(revocation_endpoint), metadata
+        self.metadata = metadata
         return keys
 
     async def fetchTokenByCode(

@@ -14,7 +14,7 @@ from ..server.sessions import cookie_attributes, session, store, to_own_host
 from . import pending
 from .client import SessionEnded, logto
 from .oidc import LogtoUnavailable, NotGranted, SignInInvalid
-from .users import ask_to_sign_in, current_user
+from .users import ask_to_sign_in, current_user, is_visit
 
 bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
@@ -150,8 +150,7 @@ async def sign_out() -> ResponseReturnValue:
 def _requested_here() -> bool:
     """Return whether the user, or a page of this app, wants to sign out, as the browser says."""
     headers = request.headers
-    visit = headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
-    if request.method == "GET" and (not visit or "Sec-Purpose" in headers):
+    if request.method == "GET" and ("Sec-Purpose" in headers or not is_visit()):
         return False
     if site := headers.get("Sec-Fetch-Site"):
         return site in ("same-origin", "none")

@@ -51,13 +51,11 @@ class User:
     @property
     def initial(self) -> str:
         """The first letter of the display name, in upper case, to show without a picture."""
-        letters = _visible(self.display_name) or "?"
+        letters = unicodedata.normalize("NFC", _visible(self.display_name) or "?")
         # A flag is two letters.
-        end = 2 if "\U0001f1e6" <= letters[0] <= "\U0001f1ff" else 1
-        while unicodedata.category(letters[end : end + 1] or "?").startswith("M"):
-            end += 1
-        upper = letters[:end].upper()
-        return upper if len(upper) == end else letters[:end]
+        letter = letters[: 2 if "\U0001f1e6" <= letters[0] <= "\U0001f1ff" else 1]
+        # Some letters have no upper case of one letter, such as ß.
+        return letter.upper() if len(letter.upper()) == len(letter) else letter
 
 
 def _visible(text: str) -> str:
@@ -113,22 +111,23 @@ def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]:
     return guarded
 
 
+def is_visit() -> bool:
+    """Return whether the user goes to this page, as the browser says."""
+    headers = request.headers
+    by_script = "HX-Request" in headers or "X-Requested-With" in headers
+    return not by_script and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+
+
 {{ cookiecutter.__async }}def ask_to_sign_in() -> ResponseReturnValue:
     """Redirect to the sign-in, with the way back.
 
     A script gets a 401 as JSON: only a page that the user goes to can start a sign-in. A form
     gets a page that says that nothing was saved.
     """
-    {% if cookiecutter.framework == "quart" %}
-    if has_websocket_context():
-        return "", 403
-    {% endif %}
-    headers = request.headers
-    by_script = "HX-Request" in headers or "X-Requested-With" in headers
-    if by_script or headers.get("Sec-Fetch-Mode", "navigate") != "navigate" or wants_json():
+    if wants_json() or not is_visit():
         return jsonify(error="sign_in_required", message="Sign in first."), 401
     if request.method not in ("GET", "HEAD"):
-        referer, origin = headers.get("Referer", ""), current_app.config["ORIGIN"]
+        referer, origin = request.headers.get("Referer", ""), current_app.config["ORIGIN"]
         page = referer.removeprefix(origin) if referer.startswith(f"{origin}/") else "/"
         retry = url_for("auth.sign_in", next=page)
         return {{ cookiecutter.__await }}problem(403, "not_saved", retry=retry)

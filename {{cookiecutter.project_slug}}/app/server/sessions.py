@@ -44,15 +44,8 @@ def store_key(cookie: str) -> str:
 
 def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}) -> dict[str, Any]:
     """Return the attributes of the app's cookies, as the SESSION_COOKIE_ settings define them."""
-    interface = app.session_interface
-    return {
-        "domain": interface.get_cookie_domain(app),
-        "path": interface.get_cookie_path(app),
-        "secure": interface.get_cookie_secure(app),
-        "httponly": interface.get_cookie_httponly(app),
-        "samesite": interface.get_cookie_samesite(app),
-        "partitioned": interface.get_cookie_partitioned(app),
-    }
+    names = ("domain", "path", "secure", "httponly", "samesite", "partitioned")
+    return {name: getattr(app.session_interface, f"get_cookie_{name}")(app) for name in names}
 
 
 def to_own_host() -> ResponseReturnValue | None:
@@ -74,10 +67,8 @@ def _copy(value: Any) -> Any:
     """Copy what a session can hold, in a tenth of the time that `copy.deepcopy` takes."""
     if isinstance(value, dict):
         return {name: _copy(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_copy(entry) for entry in value]
-    if isinstance(value, tuple):
-        return tuple(_copy(entry) for entry in value)
+    if isinstance(value, list | tuple):
+        return type(value)(_copy(entry) for entry in value)
     return value
 
 
