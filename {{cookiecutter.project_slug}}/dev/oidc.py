@@ -572,7 +572,6 @@ def avatar(username: str) -> Any:
     if user is None:
         return "", 404
     hue = int(hashlib.sha256(user.id.encode()).hexdigest()[:4], 16) % 360
-    letters = [c for c in user.name if c.isprintable() and not c.isspace()] or ["?"]
-    # A flag is two letters.
-    initial = "".join(letters[: 2 if "\U0001f1e6" <= letters[0] <= "\U0001f1ff" else 1])
+    name = "".join(filter(str.isprintable, user.name)).strip() or "?"
+    initial = name[: 2 if "\U0001f1e6" <= name[0] <= "\U0001f1ff" else 1]  # A flag is two letters.
     return Response(render("avatar.html", initial=initial, hue=hue), mimetype="image/svg+xml")

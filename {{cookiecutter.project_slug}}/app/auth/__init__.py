@@ -2,8 +2,9 @@
 
 {% if cookiecutter.api_resource %}
 from collections.abc import Iterable
-
 {% endif %}
+from urllib.parse import urlsplit
+
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
 
 from ..config import ConfigError
@@ -54,7 +55,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     app.register_blueprint(routes.bp)
     app.register_blueprint(logout.bp)
 
-    path = app.config["CALLBACK_PATH"]
+    path = urlsplit(app.config["LOGTO_CALLBACK_URL"]).path
     used = {rule.rule.rstrip("/") for rule in app.url_map.iter_rules() if not rule.arguments}
     if path.rstrip("/") in used or path.startswith(f"{app.static_url_path}/"):
         raise ConfigError(

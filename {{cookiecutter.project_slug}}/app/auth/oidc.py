@@ -40,6 +40,7 @@ LONGEST_PAUSE = 60  # Seconds of a `Retry-After` header that are respected.
 SIZE_LIMIT = 2**20  # Bytes of a response that are read.
 LEEWAY = 30  # Seconds that the clocks of Logto and of this machine may differ.
 USER_AGENT = "{{ cookiecutter.project_slug }}/1.0"  # Some firewalls refuse the default of Python's libraries.
+REQUIRED = ("iss", "aud", "iat", "exp")
 CLAIM_TYPES = dict.fromkeys(("exp", "iat", "nbf"), (int, float)) | dict.fromkeys(
     ("sub", "sid", "jti", "nonce", "azp", "client_id"), (str,)
 )
@@ -191,49 +192,6 @@ def _checked(response: Response, model: type[Model], resource: str = "") -> Mode
         raise LogtoUnavailable(f"its response lacks or garbles {printable(wrong)}") from None
 
 
-def decode(
-    token: str,
-    key: jwt.PyJWK,
-    *,
-    issuer: str,
-    typ: str,
-    audience: str | None = None,
-    require: list[str],
-) -> dict[str, Any]:
-    """Verify a token of Logto (RFC 7519, 7.2), and return its claims.
-
-    `typ` is the kind of token (RFC 8725, 3.11); a token that names no kind is a `jwt`.
-
-    Raises:
-        jwt.PyJWTError: if the signature, a time, the kind, the issuer or the audience is wrong, or
-            if a required claim is missing.
-    """
-    try:
-        decoded = jwt.decode_complete(
-            token,
-            key,
-            # The algorithm that Logto publishes, never the one that the token's header names.
-            algorithms=[key.algorithm_name],
-            issuer=issuer,
-            audience=audience,
-            leeway=LEEWAY,
-            options={"require": ["iss", "aud", *require], "verify_aud": audience is not None},
-        )
-        # A lone surrogate can be neither saved nor shown.
-        json.dumps(decoded["payload"], ensure_ascii=False).encode()
-    except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
-        # PyJWT raises these for numbers, texts and depths that it does not expect.
-        raise jwt.InvalidTokenError(f"it cannot be read: {error}") from error
-    if str(decoded["header"].get("typ", "jwt")).lower().removeprefix("application/") != typ:
-        raise jwt.InvalidTokenError(f"typ is not {typ}")
-    claims: dict[str, Any] = decoded["payload"]
-    for name, kinds in CLAIM_TYPES.items():
-        value = claims.get(name)
-        if value is not None and (type(value) not in kinds or value == ""):
-            raise jwt.InvalidTokenError(f"{name} is empty or of a wrong type")
-    return claims
-
-
 class Oidc(OidcCore):
     """The SDK's OIDC functions over `request`, with rules for ID tokens that the SDK lacks."""
 
@@ -257,6 +215,42 @@ class Oidc(OidcCore):
             if key := self.keys.known(token):
                 return key
             raise LogtoUnavailable(f"its keys cannot be fetched: {error}") from None
+
+    def decode(
+        self, token: str, key: jwt.PyJWK, *, typ: str, require: list[str], audience: str = ""
+    ) -> dict[str, Any]:
+        """Verify a token of Logto (RFC 7519, 7.2), and return its claims.
+
+        `typ` is the kind of token (RFC 8725, 3.11); a token that names no kind is a `jwt`.
+
+        Raises:
+            jwt.PyJWTError: if the signature, a time, the kind, the issuer or the audience is wrong,
+                or if a required claim is missing.
+        """
+        try:
+            decoded = jwt.decode_complete(
+                token,
+                key,
+                # The algorithm that Logto publishes, never the one that the token's header names.
+                algorithms=[key.algorithm_name],
+                issuer=self.issuer,
+                audience=audience or None,
+                leeway=LEEWAY,
+                options={"require": [*REQUIRED, *require], "verify_aud": bool(audience)},
+            )
+            # A lone surrogate can be neither saved nor shown.
+            json.dumps(decoded["payload"], ensure_ascii=False).encode()
+        except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
+            # PyJWT raises these for numbers, texts and depths that it does not expect.
+            raise jwt.InvalidTokenError(f"it cannot be read: {error}") from error
+        if str(decoded["header"].get("typ", "jwt")).lower().removeprefix("application/") != typ:
+            raise jwt.InvalidTokenError(f"typ is not {typ}")
+        claims: dict[str, Any] = decoded["payload"]
+        for name, kinds in CLAIM_TYPES.items():
+            value = claims.get(name)
+            if value is not None and (type(value) not in kinds or value == ""):
+                raise jwt.InvalidTokenError(f"{name} is empty or of a wrong type")
+        return claims
 
     async def _fetch_published(self) -> dict[str, jwt.PyJWK]:
         """Fetch the discovery document and the public keys."""
@@ -351,9 +345,8 @@ class Oidc(OidcCore):
         key = self.keys.known(idToken)
         if key is None:
             raise jwt.InvalidTokenError("its key is not known")
-        rules: dict[str, Any] = {"typ": "jwt", "require": ["sub", "iat", "exp"]}
         try:
-            claims = decode(idToken, key, issuer=self.issuer, audience=clientId, **rules)
+            claims = self.decode(idToken, key, typ="jwt", require=["sub"], audience=clientId)
         except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError) as error:
             early = isinstance(error, jwt.ImmatureSignatureError)
             ahead = self._last_response.clock_ahead if self._last_response else None
@@ -361,11 +354,11 @@ class Oidc(OidcCore):
                 reason = f"check this machine's clock, its new ID token is invalid: {error}"
                 raise LogtoUnavailable(reason) from None
             raise
-        if claims["aud"] not in (clientId, [clientId]) or claims.get("azp", clientId) != clientId:
+        if claims["aud"] not in (clientId, [clientId]) or claims.get("azp") not in (None, clientId):
             raise jwt.InvalidTokenError("it is for other apps too")
         if not all(isinstance(claims.get(name), str | None) for name in USER_TEXTS):
             raise jwt.InvalidTokenError(f"one of {', '.join(USER_TEXTS)} is not a text")
-        if accessToken and "at_hash" in claims:
+        if accessToken and claims.get("at_hash") is not None:
             # OpenID Connect Core, 3.1.3.8.
             digest = key.Algorithm.compute_hash_digest(accessToken.encode())
             if claims["at_hash"] != base64url_encode(digest[: len(digest) // 2]).decode():

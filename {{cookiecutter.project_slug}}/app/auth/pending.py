@@ -18,8 +18,7 @@ MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one remo
 {{ cookiecutter.__async }}def remember(response: Response, state: str, attempt: dict[str, str], target: str) -> None:
     """Save an attempt and the target, for the browser that gets the response.
 
-    Raises:
-        StoreUnavailable
+    Raises StoreUnavailable.
     """
     # Browsers send the oldest cookie first (RFC 6265, 5.4).
     unfinished = [name for name in request.cookies if name.startswith(cookie_name(""))]
@@ -37,10 +36,7 @@ MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one remo
 {{ cookiecutter.__async }}def take(state: str) -> tuple[dict[str, str] | None, str | None]:
     """Return the attempt and the target of a sign-in that this browser started.
 
-    Of several requests with the same callback, only one gets the attempt.
-
-    Raises:
-        StoreUnavailable
+    Of several requests with the same callback, only one gets the attempt. Raises StoreUnavailable.
     """
     cookie = request.cookies.get(cookie_name(state))
     if not state or not cookie:

@@ -7,20 +7,7 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, ParamSpec
 
-{% if cookiecutter.framework == "quart" %}
-from quart import (
-    current_app,
-    g,
-    has_websocket_context,
-    jsonify,
-    redirect,
-    request,
-    url_for,
-    websocket,
-)
-{% else %}
-from flask import current_app, g, jsonify, redirect, request, url_for
-{% endif %}
+from {{ cookiecutter.framework }} import current_app, g, jsonify, redirect, request, url_for{{ ", websocket" if cookiecutter.framework == "quart" }}
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 from werkzeug.local import LocalProxy
 
@@ -59,7 +46,7 @@ class User:
 
 
 def _visible(text: str) -> str:
-    return "".join(c for c in text if c.isprintable() and not c.isspace())
+    return "".join(filter(str.isprintable, text)).strip()
 
 
 def moment(claim: Any) -> datetime | None:
@@ -92,8 +79,8 @@ def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]:
     {{ cookiecutter.__async }}def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
         {% if cookiecutter.framework == "quart" %}
         own = (None, current_app.config["ORIGIN"])
-        if has_websocket_context() and websocket.headers.get("Origin") not in own:
-            # Browsers send cookies with a WebSocket from any site.
+        # Browsers send cookies with a WebSocket from any site.
+        if websocket and websocket.headers.get("Origin") not in own:
             return "", 403
         {% endif %}
         if not current_user:

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 from urllib.parse import quote
 
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, {{ "Request, " if cookiecutter.api_resource }}Response, {{ "has_websocket_context, " if cookiecutter.framework == "quart" }}jsonify, render_template, request
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, {{ "Request, " if cookiecutter.api_resource }}Response, jsonify, render_template, request{{ ", websocket" if cookiecutter.framework == "quart" }}
 {% if cookiecutter.api_resource and cookiecutter.framework == "quart" %}
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 {% elif cookiecutter.api_resource %}
@@ -30,7 +30,7 @@ RETRY_AFTER = "30"  # Seconds after which a client may try again (RFC 9110, 10.2
 def wants_json() -> bool:
     """Return whether the request prefers JSON to a page."""
     {% if cookiecutter.framework == "quart" %}
-    if has_websocket_context():
+    if websocket:
         return True
     {% endif %}
     {% if cookiecutter.api_resource %}
@@ -43,7 +43,7 @@ def wants_json() -> bool:
 
 def this_page() -> str:
     """Return path and query of the request, as a target to come back to; after a form, `/`."""
-    if {{ "has_websocket_context() or " if cookiecutter.framework == "quart" }}request.method not in ("GET", "HEAD"):
+    if {{ "websocket or " if cookiecutter.framework == "quart" }}request.method not in ("GET", "HEAD"):
         return "/"
     # `request.path` is already decoded, so quote it again.
     path = "/" + quote(request.path).lstrip("/")
@@ -87,8 +87,7 @@ def this_page() -> str:
     {% endif %}
     texts = {"name": error.name, "default": error.description}
     if error.description != type(error).description:
-        # A view has passed it to `abort`.
-        texts["description"] = error.description
+        texts["description"] = error.description  # A view has passed it to `abort`.
     response = {{ cookiecutter.__await }}problem(error.code or 500, case, **texts)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):

@@ -1,5 +1,4 @@
-"""Response headers that forbid framing, sniffing, caching and foreign scripts. Also here: a guard
-against request headers that are slow to read."""
+"""Response headers against framing, sniffing and foreign scripts; a limit for request headers."""
 
 {% if cookiecutter.framework == "quart" %}
 import asyncio

@@ -36,7 +36,14 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name("app")
     handler.addFilter(_add_request_id)
-    handler.setFormatter(TextFormatter() if plain else json_formatter())
+    # For machines: UTC time, level, logger, message, request_id and the fields of a request.
+    for_machines = JsonFormatter(
+        ["levelname", "name", "message"],
+        rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
+        reserved_attrs=[*RESERVED_ATTRS, "taskName"],
+        timestamp="time",
+    )
+    handler.setFormatter(TextFormatter() if plain else for_machines)
     root = logging.getLogger()
     for earlier in [h for h in root.handlers if h.get_name() == "app"]:
         root.removeHandler(earlier)
@@ -51,12 +58,12 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     server.propagate = True
     {% if cookiecutter.framework == "quart" %}
     # The development server repeats its URL, and writes a second line for every request.
-    app.logger.addFilter(_is_no_repetition)
+    app.logger.addFilter(lambda record: not str(record.msg).startswith(("%(h)s ", "Running on ")))
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     {% else %}
     # The development server writes a second line for every request, with codes in its query.
     development = logging.getLogger("werkzeug")
-    development.addFilter(_is_no_repetition)
+    development.addFilter(lambda record: " - - [" not in record.getMessage())
     # Its messages at the start are for a terminal, in colours and in several lines.
     development.handlers = [logging.StreamHandler(sys.stderr)] if plain else []
     development.propagate = not plain
@@ -103,25 +110,7 @@ class TextFormatter(logging.Formatter):
         return line if line.isprintable() else printable(line, None)
 
 
-def json_formatter() -> JsonFormatter:
-    """Return a formatter for machines: UTC time, level, logger, message, request_id and fields."""
-    return JsonFormatter(
-        ["levelname", "name", "message"],
-        rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
-        reserved_attrs=[*RESERVED_ATTRS, "taskName"],
-        timestamp="time",
-    )
-
-
 def _add_request_id(record: logging.LogRecord) -> bool:
     if has_request_context() and "request_id" in g:
         record.request_id = g.request_id
     return True
-
-
-def _is_no_repetition(record: logging.LogRecord) -> bool:
-    {% if cookiecutter.framework == "quart" %}
-    return not str(record.msg).startswith(("%(h)s ", "Running on "))
-    {% else %}
-    return " - - [" not in record.getMessage()
-    {% endif %}

@@ -27,7 +27,6 @@ from werkzeug.local import LocalProxy
 from .errors import store_unavailable, this_page
 from .stores import Index, Store, StoreUnavailable, open_store
 
-PORT = re.compile(r":[0-9]*$")
 ISSUED = re.compile(r"[A-Za-z0-9_-]{43}")
 """A session ID as this app issues it."""
 DROPPED_ON_ERROR = ("Content-Disposition", "Content-Encoding", "ETag", "Location", "Set-Cookie")
@@ -54,7 +53,8 @@ def to_own_host() -> ResponseReturnValue | None:
     Cookies that are set for one name do not reach the other.
     """
     origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
-    host, own = (PORT.sub("", each.lower()) for each in (request.host, urlsplit(origin).netloc))
+    hosts = (request.host, urlsplit(origin).netloc)
+    host, own = (each.lower().partition(":")[0] for each in hosts)
     # Behind a proxy that replaces the Host header, the redirects would not end.
     if host == own or name in request.cookies:
         return None
@@ -105,8 +105,7 @@ class Session(dict[str, Any], SessionMixin):
     {{ cookiecutter.__async }}def commit(self) -> None:
         """Write the changed entries and no others, so that parallel requests lose nothing.
 
-        Raises:
-            StoreUnavailable: if they cannot be written.
+        Raises StoreUnavailable.
         """
         if self.left_behind:
             # If another request has deleted the session, the browser has a newer cookie by now.
