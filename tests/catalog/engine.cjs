@@ -31,10 +31,10 @@ const { NunjucksWorkflowRunner } = internal('tasks/NunjucksWorkflowRunner.cjs.js
 const { createFetchTemplateAction } = internal('actions/builtin/fetch/template.cjs.js');
 const { createCatalogRegisterAction } = internal('actions/builtin/catalog/register.cjs.js');
 
-/** The action of a module of the backend, if that module is installed beside it. */
+/** The action of a module of the backend, or undefined if that module is not installed. */
 function actionOf(module, create, options) {
   try {
-    return installed(module)[create](options);
+    return installed(`@backstage/plugin-scaffolder-backend-module-${module}`)[create](options);
   } catch (error) {
     if (error.code !== 'MODULE_NOT_FOUND') {
       throw error;
@@ -51,29 +51,24 @@ const logger = { debug: write, error: write, info: write, warn: write, child: ()
 const nothing = { add() {}, record() {} };
 const metrics = { createCounter: () => nothing, createHistogram: () => nothing };
 // Backstage reads the folder itself for a template on a disk; a reader is for URLs.
+// Backstage reads the folder of a template on a disk itself; a reader is for URLs.
 const fetching = { integrations, reader: undefined };
-const github = actionOf(
-  '@backstage/plugin-scaffolder-backend-module-github',
-  'createPublishGithubAction',
-  { config, integrations },
-);
 const fetchActions = [
   createFetchTemplateAction(fetching),
-  actionOf(
-    '@backstage/plugin-scaffolder-backend-module-cookiecutter',
-    'createFetchCookiecutterAction',
-    fetching,
-  ),
+  actionOf('cookiecutter', 'createFetchCookiecutterAction', fetching),
 ].filter(Boolean);
+const publishActions = [
+  { id: 'publish:github', ...actionOf('github', 'createPublishGithubAction', { config, integrations }) },
+  { id: 'publish:gitlab', ...actionOf('gitlab', 'createPublishGitlabAction', { config, integrations }) },
+];
 
-// The two that reach out of this machine: GitHub, of which the action's own schema stays to
-// judge the input, and the catalog, which reads what "GitHub" holds.
-function publish(repository) {
+// These two reach out of this machine. The action's own schema, if its module is installed, stays and judges
+// the input. The catalog reads what the repository holds.
+function publish(action, repository) {
+  const contents = `https://${action.id.split(':')[1]}.com/bookstore/bookstore`;
   return {
-    id: 'publish:github',
-    ...github,
+    ...action,
     async handler(context) {
-      const contents = 'https://github.com/bookstore/bookstore';
       await fs.cp(context.workspacePath, repository, { recursive: true });
       context.output('remoteUrl', `${contents}.git`);
       context.output('repoContentsUrl', `${contents}/blob/main`);
@@ -107,7 +102,7 @@ async function run(entity, parameters, name) {
   const credentials = { principal: { type: 'none' } };
   const actions = [
     ...fetchActions,
-    publish(repository),
+    ...publishActions.map((action) => publish(action, repository)),
     createCatalogRegisterAction({ catalog: catalogOf(repository, registered), integrations }),
   ];
   const actionRegistry = {
