@@ -69,7 +69,7 @@ RULES = {
     ),
     "project_slug": Rule(
         "Folder and package name",
-        "(?!(?:" + ANSWERS["__reserved_slugs"].replace(" ", "|") + ")$)"
+        "(?!(?:" + ANSWERS.get("__reserved_slugs", "").replace(" ", "|") + ")$)"
         "(?=.{1,63}$)[a-z](?:-?[a-z0-9])*",
         "1 to 63 of a-z, 0-9 and single hyphens, the first a letter, the last no hyphen;"
         " no name of a package that the project depends on, and no name that Windows reserves",
@@ -115,6 +115,27 @@ RULES = {
     ),
 }
 
+# Cookiecutter computes these from the answers.
+COMPUTED = (
+    "__reserved_slugs",
+    "__name_slug",
+    "__async",
+    "__await",
+    "__logto_endpoint",
+    "__logto_resource",
+    "__origin",
+    "__callback_path",
+    "__host",
+    "__port",
+    "__workflows",
+    "__dependabot",
+)
+
+NEEDED = (
+    "This template needs Cookiecutter 2.7 or newer. Run it with uvx cookiecutter, or get it with:"
+    ' python -m pip install --upgrade "cookiecutter>=2.7"'
+)
+
 
 def rejected(answers: Mapping[str, object]) -> list[str]:
     """Name the questions whose answers cannot be used, in the order they are asked in."""
@@ -127,6 +148,31 @@ def rejected(answers: Mapping[str, object]) -> list[str]:
         return name != "callback_url" or not str(answers[name]).startswith(f"{endpoint}/")
 
     return [name for name in RULES if not good(name)]
+
+
+def problem(answers: Mapping[str, object], bad: list[str]) -> str:
+    """Say why no project can be made, or return an empty text."""
+    if lost := [name for name in (*RULES, *COMPUTED) if name not in answers]:
+        return (
+            f"No project was made, because a variable is missing: {', '.join(lost)}. A replay file works"
+            f" only with the version of the template that wrote it. {NEEDED}"
+        )
+    if bad and all(is_of_an_old_cookiecutter(name, answers[name]) for name in bad):
+        name = bad[-1]
+        return (
+            f"No project was made, because {name} is the text {answers[name]!r} instead of true or false."
+            f" {NEEDED}"
+        )
+    return report(answers, bad) if bad else ""
+
+
+def is_of_an_old_cookiecutter(name: str, answer: object) -> bool:
+    """Tell whether Cookiecutter before 2.7 makes such a value from a good answer."""
+    # Before 2.2, it passes every boolean as a text. Before 2.7, it does so with those of the command line.
+    # Before 2.0, it also leaves the expression of __name_slug as it is, and the folder gets its text.
+    return isinstance(answer, str) and (
+        RULES[name].pattern is None or "cookiecutter.project_name" in answer
+    )
 
 
 def accepts(rule: Rule, answer: object) -> bool:
@@ -151,6 +197,8 @@ def report(answers: Mapping[str, object], bad: list[str]) -> str:
             answer = answer[:60] + "..."
         # repr() shows control and invisible characters by their codes.
         lines.append(f"- {label} ({name}): {answer!r}. Accepted: {accepted}. Example: {example}")
+        if is_of_an_old_cookiecutter(name, answer):
+            lines.append(f"  {NEEDED}")
     lines += ["", f"Put good answers in place of {CHANGE_ME} and run:", "", command(answers, bad)]
     lines += ["", "(What Cookiecutter prints below says the same less clearly.)"]
     return "\n".join(lines)
@@ -186,5 +234,5 @@ def quoted(word: str, *, windows: bool) -> str:
 
 
 if __name__ == "__main__":
-    if bad_answers := rejected(ANSWERS):
-        sys.exit(report(ANSWERS, bad_answers))
+    if why := problem(ANSWERS, rejected(ANSWERS)):
+        sys.exit(why)

@@ -211,6 +211,23 @@ def bake(cookies_session: Cookies) -> Bake:
 
 
 @pytest.fixture(scope="session")
+def bake_without_hooks(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Answers], BakedProject]:
+    """Bake as `baked_without_hooks` does, at most once per test process."""
+    baked: dict[frozenset[tuple[str, Answer]], BakedProject] = {}
+
+    def bake(answers: Answers) -> BakedProject:
+        key = frozenset(answers.items())
+        if key not in baked:
+            baked[key] = baked_without_hooks(answers, tmp_path_factory.mktemp("bake"))
+            _ = baked[key].contents, baked[key].folders
+        return baked[key]
+
+    return bake
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium, or of a browser made from it."""
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):

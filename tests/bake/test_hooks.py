@@ -124,6 +124,51 @@ def test_all_problems_are_told_at_once_a_line_each() -> None:
             assert part in line
 
 
+def problem(**answers: Any) -> str:
+    variables = {"_template": "gh:acme/cookiecutter-logto", **DEFAULTS, **answers}
+    text: str = CHECK.problem(variables, CHECK.rejected(variables))
+    return text
+
+
+def test_good_answers_are_no_problem() -> None:
+    assert problem() == ""
+
+
+@pytest.mark.parametrize("text", ["True", "true", "no", ""])
+def test_a_boolean_as_text_names_the_cookiecutter_that_is_needed(text: str) -> None:
+    (line,) = problem(use_docker=text).splitlines()
+    assert f"use_docker is the text {text!r}" in line
+    assert CHECK.NEEDED in line
+
+
+def test_a_boolean_as_text_hides_no_other_problem() -> None:
+    text = problem(use_docker="true", framework="django")
+    assert "- Web framework (framework): 'django'." in text
+    assert (
+        f"(use_docker): 'true'. Accepted: true or false. Example: true\n  {CHECK.NEEDED}\n" in text
+    )
+
+
+def test_another_bad_answer_says_nothing_of_cookiecutter() -> None:
+    assert CHECK.NEEDED not in problem(use_docker=1)
+    assert CHECK.NEEDED not in problem(framework="django")
+
+
+@pytest.mark.parametrize("name", ["ci", "__dependabot", "__reserved_slugs"])
+def test_a_missing_variable_is_named_in_one_line(name: str) -> None:
+    variables = {other: value for other, value in DEFAULTS.items() if other != name}
+    check = imported("pre_gen_project", variables)
+    (line,) = check.problem(variables, check.rejected(variables)).splitlines()
+    assert f"a variable is missing: {name}." in line
+    assert "A replay file works only with the version of the template that wrote it." in line
+    assert check.NEEDED in line
+
+
+def test_the_check_knows_every_variable() -> None:
+    computed = [name for name in DEFAULTS if name.startswith("__")]
+    assert list(CHECK.COMPUTED) == computed
+
+
 def test_odd_answers_are_shown_short_and_visible() -> None:
     line = told(project_name="a\n\u202e\x1b[2J\u00a0" + "x" * 10_000).splitlines()[2]
     assert "a\\n\\u202e\\x1b[2J\\xa0xxx" in line

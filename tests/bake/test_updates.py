@@ -86,6 +86,27 @@ def test_a_new_service_has_no_difference_but_its_own_env(service: Path, cruft: C
     assert (compared.returncode, compared.stdout) == (0, "")
 
 
+def test_a_clone_with_the_line_endings_of_windows_shows_no_difference(
+    service: Path, tmp_path: Path
+) -> None:
+    git(tmp_path, "clone", "--quiet", "--config=core.autocrlf=true", "bookstore", "clone")
+    shutil.copy(service / ".cruft.json", tmp_path / "clone")
+    compared = run_cruft(tmp_path / "clone", "diff", "--exit-code")
+    assert (compared.returncode, compared.stdout) == (0, "")
+
+
+def test_a_script_of_windows_has_the_line_endings_that_it_needs(service: Path) -> None:
+    for name in ("start.cmd", "start.bat", "start.sh"):
+        (service / name).write_bytes(b"one\ntwo\n")
+    git(service, "add", "start.cmd", "start.bat", "start.sh")
+    git(service, "commit", "--quiet", "--message=Start")
+    for name in ("start.cmd", "start.bat", "start.sh"):
+        (service / name).unlink()
+    git(service, "checkout", "--", ".")
+    endings = {path.name: b"\r\n" in path.read_bytes() for path in service.glob("start.*")}
+    assert endings == {"start.cmd": True, "start.bat": True, "start.sh": False}
+
+
 def test_a_change_of_the_template_arrives_as_a_clean_patch(
     service: Path, repository: Path, cruft: Cruft
 ) -> None:

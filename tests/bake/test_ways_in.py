@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from answers import ROOT, Answers
+import yaml
+from answers import ROOT, TEMPLATE, Answers
 from conftest import Bake, BakedProject, environment
 from cookiecutter.generate import generate_context
 from cookiecutter.prompt import prompt_for_config
@@ -40,8 +41,8 @@ def home(tmp_path: Path) -> Path:
 
 def configure(home: Path, **settings: object) -> None:
     folders = {"cookiecutters_dir": str(home / "templates"), "replay_dir": str(home / "replay")}
-    # JSON is YAML, too.
-    (home / "config.yaml").write_text(json.dumps(folders | settings), "utf-8")
+    # In the simple YAML that Cookiecutter 1.7 reads as well.
+    (home / "config.yaml").write_text(yaml.safe_dump(folders | settings), "utf-8")
 
 
 @pytest.fixture
@@ -99,6 +100,25 @@ def test_a_zip_file(run: Run, out: Path, tmp_path: Path, bake: Bake) -> None:
     assert baked(out, done) == bake(**ANSWERS).contents
 
 
+def test_a_read_only_template_gives_writable_files_from_a_zip_file(
+    run: Run, out: Path, tmp_path: Path
+) -> None:
+    # Cookiecutter copies the modes of a folder, but no zip file has any for it.
+    repository = template_repository(tmp_path / "cookiecutter-logto")
+    for path in (repository / TEMPLATE.name).rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
+    shutil.make_archive(str(tmp_path / "logto"), "zip", tmp_path, repository.name)
+    for template, writable in ((repository.name, False), ("logto.zip", True)):
+        done = run(template, "--no-input")
+        assert done.returncode == 0, done.stderr
+        modes = {path.stat().st_mode & 0o200 for path in out.rglob("*") if path.is_file()}
+        assert modes == {0o200 if writable else 0}, template
+        for path in out.rglob("*"):
+            path.chmod(0o755)
+        shutil.rmtree(out)
+
+
 @pytest.fixture
 def last_answers(run: Run, out: Path, home: Path) -> Path:
     """What Cookiecutter keeps of the last answers to this template."""
@@ -130,11 +150,76 @@ def test_kept_answers_that_somebody_edited_are_checked(
     assert list(out.iterdir()) == []
 
 
+def test_kept_answers_of_another_version_of_the_template_make_no_project(
+    run: Run, out: Path, last_answers: Path
+) -> None:
+    answers = json.loads(last_answers.read_text("utf-8"))
+    for name in ("__dependabot", "__logto_resource"):
+        del answers["cookiecutter"][name]
+    last_answers.write_text(json.dumps(answers), "utf-8")
+    done = run(str(ROOT), "--replay")
+    assert done.returncode == 1
+    assert not out.exists()
+
+
 def test_the_defaults_of_an_organization(run: Run, out: Path, home: Path, bake: Bake) -> None:
     defaults = {"logto_endpoint": "https://login.acme.example", "use_docker": "no", "ci": "gitlab"}
     configure(home, default_context=defaults)
     expected = bake(**defaults | {"use_docker": False}).contents
     assert baked(out, run(str(ROOT), "--no-input"), "bookstore") == expected
+
+
+def test_a_bad_choice_among_the_defaults_ends_a_pipeline_that_asks_for_it(
+    run: Run, out: Path, home: Path
+) -> None:
+    defaults = {"ci": "jenkins", "logto_endpoint": "https://login.acme.example"}
+    configure(home, default_context=defaults)
+    # Cookiecutter drops the bad choice and all entries after it. It only warns.
+    assert (
+        b"login.acme.example" not in baked(out, run(str(ROOT), "--no-input"), "bookstore")[".env"]
+    )
+    shutil.rmtree(out)
+    # The documented pipeline sets this variable.
+    setting = "PYTHONWARNINGS=error::UserWarning"
+    assert setting in (ROOT / "docs/backstage.md").read_text("utf-8")
+    name, _, value = setting.partition("=")
+    done = run(str(ROOT), "--no-input", **{name: value})
+    assert done.returncode == 1
+    assert "jenkins provided for choice variable ci" in done.stderr.splitlines()[-1]
+    assert not out.exists()
+    configure(home, default_context=defaults | {"ci": "gitlab"})
+    done = run(str(ROOT), "--no-input", **{name: value})
+    assert b"LOGTO_ENDPOINT=https://login.acme.example\n" in baked(out, done, "bookstore")[".env"]
+
+
+# With other versions of Cookiecutter
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("packages", "words"),
+    [
+        # Debian 12 has this one; it makes the folder's name without __name_slug.
+        (["cookiecutter==1.7.3", "jinja2-time", "poyo", "six"], []),
+        (["cookiecutter==2.1.1", "jinja2-time"], []),
+        (["cookiecutter==2.6.0"], ["use_docker=true"]),
+    ],
+    ids=lambda value: value[0] if value else "defaults",
+)
+def test_an_old_cookiecutter_is_told_in_one_line_which_version_it_takes(
+    run: Run, out: Path, tmp_path: Path, packages: list[str], words: list[str]
+) -> None:
+    target = tmp_path / "old"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--no-deps"]
+    subprocess.run([*pip, "--target", target, *packages], check=True, capture_output=True)
+    done = run(str(ROOT), "--no-input", *words, PYTHONPATH=str(target))
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if "No project was made" in line]
+    assert len(said) == 1, done.stderr
+    assert "needs Cookiecutter 2.7 or newer" in said[0]
+    assert 'python -m pip install --upgrade "cookiecutter>=2.7"' in said[0]
+    assert "Accepted:" not in done.stderr
+    assert not [path for path in out.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,30 @@
 """The template in Backstage: the same questions, the same rules, and the same bytes come out."""
 
+import copy
 import json
-import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from accepted_and_rejected import ACCEPTED, REJECTED
-from answers import ROOT, SETTINGS, TEMPLATE, Answers, every_combination, everything, identifier
-from conftest import Bake, BakedProject, baked_without_hooks, environment, missing
+from answers import ROOT, SETTINGS, TEMPLATE, Answers, everything, identifier
+from backstage import (
+    BUILT_IN,
+    CASES,
+    CATALOG,
+    TYPED,
+    WITH_COOKIECUTTER,
+    executables,
+    fields,
+    need_the_packages,
+    parameters,
+)
+from conftest import Bake, BakedProject, environment, program
 from cookiecutter.main import cookiecutter
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,43 +34,14 @@ from rendered_hooks import answered, imported
 # One worker bakes them all, once, beside the one that bakes for test_bakes.
 pytestmark = pytest.mark.xdist_group("backstage")
 
-ENTITY: dict[str, Any] = yaml.safe_load((ROOT / "template.yaml").read_text("utf-8"))
-PAGES: list[dict[str, Any]] = ENTITY["spec"]["parameters"]
-FIELDS: dict[str, Any] = {name: f for page in PAGES for name, f in page["properties"].items()}
+PAGES: list[dict[str, Any]] = BUILT_IN["spec"]["parameters"]
+FIELDS = fields(BUILT_IN)
 REQUIRED = {name for page in PAGES for name in page["required"]}
-BAKE, PUBLISH, REGISTER = ENTITY["spec"]["steps"]
+STEP = BUILT_IN["spec"]["steps"][0]
+COOKIECUTTER_STEP = WITH_COOKIECUTTER["spec"]["steps"][0]
 
 QUESTIONS = [name for name in SETTINGS if not name.startswith("_")]
 CHECK = imported("pre_gen_project", answered())
-VALIDATORS = ROOT / "tests/catalog"
-
-# Answers that differ from the defaults wherever a person can type.
-TYPED: list[Answers] = [
-    {
-        "project_name": "Ada's # 📚: «книги» & <maps>",
-        "logto_endpoint": "https://bookstore.logto.app/",
-        "callback_url": "https://bookstore.example/auth/callback",
-        "azure_tenant_id": "contoso.onmicrosoft.com",
-        "api_resource": "https://api.bookstore.example",
-        "catalog_owner": "user:default/ada.b",
-    },
-    {
-        "project_name": "3D shop",
-        "project_slug": "null",
-        "logto_app_id": "123",
-        "logto_endpoint": "https://[::1]:8443",
-        "callback_url": "https://bookstore.example:8443/callback",
-        "api_resource": "urn:books:api",
-        "catalog_owner": "true",
-    },
-    {
-        "project_name": "Flask",
-        "project_slug": "a" * 63,
-        "logto_endpoint": f"https://{'a' * 56}.{'b' * 60}.example",
-        "catalog_owner": "web",
-    },
-]
-CASES = [*every_combination(), *TYPED]
 
 
 def test_what_is_typed_here_keeps_the_rules() -> None:
@@ -85,7 +67,7 @@ def test_the_form_asks_for_no_secret() -> None:
     for name, field in FIELDS.items():
         assert field.get("ui:field") in (None, "OwnerPicker", "RepoUrlPicker")
         assert not re.search("secret|password|token$", name)
-    assert "secrets." not in json.dumps(ENTITY["spec"])
+    assert "secrets." not in json.dumps([BUILT_IN["spec"], WITH_COOKIECUTTER["spec"]])
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -104,13 +86,36 @@ def test_a_field_has_the_default_of_its_question(question: str) -> None:
     if isinstance(default, list):
         assert (field["enum"], field["default"]) == (default, default[0])
     elif is_derived(default):
-        # A form cannot compute: Cookiecutter does, from a field that was left empty.
+        # A form cannot compute a default from another field.
         assert "default" not in field
-        assert "Left empty" in field["description"]
     else:
         assert field.get("default", "") == default
     # The backend knows no defaults, so what has one must be sent, or fall back in the values.
-    assert (question in REQUIRED) is (default != "" and not is_derived(default))
+    required = default != "" and not is_derived(default)
+    assert (question in REQUIRED) is (required or question == "project_slug")
+
+
+def test_the_two_forms_differ_in_the_slug_alone() -> None:
+    # No expression of Backstage makes bucher from Bücher, but Cookiecutter does.
+    forms = [
+        copy.deepcopy(entity["spec"]["parameters"]) for entity in (BUILT_IN, WITH_COOKIECUTTER)
+    ]
+    built_in, with_cookiecutter = (form[0]["properties"]["project_slug"] for form in forms)
+    assert "Left empty" not in built_in["description"]
+    assert built_in | {"description": "Left empty, it is made from the name"} == with_cookiecutter
+    assert [form[0].pop("required") for form in forms] == [
+        ["project_name", "project_slug", "framework"],
+        ["project_name", "framework"],
+    ]
+    del forms[0][0]["properties"]["project_slug"], forms[1][0]["properties"]["project_slug"]
+    assert forms[0] == forms[1]
+
+
+def test_the_two_templates_do_the_same_after_the_first_step() -> None:
+    assert BUILT_IN["spec"]["steps"][1:] == WITH_COOKIECUTTER["spec"]["steps"][1:]
+    assert BUILT_IN["spec"]["output"] == WITH_COOKIECUTTER["spec"]["output"]
+    # One catalog can have both.
+    assert BUILT_IN["metadata"]["name"] != WITH_COOKIECUTTER["metadata"]["name"]
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -145,13 +150,10 @@ class Validators:
 
 @pytest.fixture(scope="module")
 def validators() -> Iterator[Validators]:
-    node = shutil.which("node", path=environment()["PATH"])
-    if not node or not (VALIDATORS / "node_modules/@backstage").exists():
-        missing("node")
-    command = [str(node), "validators.mjs"]
+    need_the_packages()
     with subprocess.Popen(
-        command,
-        cwd=VALIDATORS,
+        [program("node", environment()), "validators.mjs"],
+        cwd=CATALOG,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
@@ -245,13 +247,14 @@ def test_a_person_reads_words_and_not_a_pattern(validators: Validators, question
 # --- the steps -------------------------------------------------------------------------------
 
 
-def test_the_values_are_those_of_cookiecutter_json() -> None:
-    values = BAKE["input"]["values"]
+def test_the_values_for_cookiecutter_are_those_of_cookiecutter_json() -> None:
+    values = COOKIECUTTER_STEP["input"]["values"]
     # The labels are for people, and what is copied unrendered has an input of its own.
     assert list(values) == [
         name for name in SETTINGS if name not in ("_copy_without_render", "__prompts__")
     ]
-    assert BAKE["input"]["copyWithoutRender"] == SETTINGS["_copy_without_render"]
+    assert COOKIECUTTER_STEP["action"] == "fetch:cookiecutter"
+    assert COOKIECUTTER_STEP["input"]["copyWithoutRender"] == SETTINGS["_copy_without_render"]
     for name, value in values.items():
         default = SETTINGS[name]
         if name.startswith("_"):
@@ -265,25 +268,23 @@ def test_the_values_are_those_of_cookiecutter_json() -> None:
             assert value == f"${{{{ parameters.{name} }}}}"
 
 
-def test_the_service_is_registered_only_with_an_owner() -> None:
-    assert [step["action"] for step in (BAKE, PUBLISH, REGISTER)] == [
-        "fetch:cookiecutter",
-        "publish:github",
-        "catalog:register",
+def test_the_built_in_action_gets_every_variable_of_the_template() -> None:
+    # These make defaults, which the form does not have.
+    only_for_defaults = {"__reserved_slugs", "__name_slug"}
+    assert STEP["action"] == "fetch:template"
+    assert list(STEP["input"]["values"]) == [
+        name
+        for name in SETTINGS
+        if name not in only_for_defaults | {"__prompts__"} and not re.match("_[^_]", name)
     ]
-    repository, entry = ENTITY["spec"]["output"]["links"]
-    assert "if" not in repository
-    # Nothing at all would count as "not false" in a link, so it has to be an empty text.
-    assert rendered(entry["if"], parameters({"catalog_owner": ""})) == ""
-    assert rendered(entry["if"], parameters({"catalog_owner": "web"})) == "web"
-    assert REGISTER["if"] == entry["if"]
-
-
-def parameters(answers: Answers) -> dict[str, Any]:
-    """What the form sends: the answers, the defaults of its fields, nothing for an empty field."""
-    defaults = {name: field["default"] for name, field in FIELDS.items() if "default" in field}
-    sent = defaults | {name: answer for name, answer in answers.items() if answer != ""}
-    return sent | {"repo_url": "github.com?owner=bookstore&repo=bookstore"}
+    # Backstage ignores an input that it does not know. With `replace`, a folder's path would be written to.
+    assert {name: value for name, value in STEP["input"].items() if name != "values"} == {
+        "url": f"./{TEMPLATE.name}",
+        "cookiecutterCompat": True,
+        "trimBlocks": SETTINGS["_jinja2_env_vars"]["trim_blocks"],
+        "lstripBlocks": SETTINGS["_jinja2_env_vars"]["lstrip_blocks"],
+        "copyWithoutTemplating": SETTINGS["_copy_without_render"],
+    }
 
 
 EXPRESSION = re.compile(r"\$\{\{(.+?)\}\}")
@@ -316,7 +317,7 @@ def rendered(template: Any, parameters: dict[str, Any]) -> Any:
 
 def from_backstage(answers: Answers, folder: Path) -> BakedProject:
     """Do what the action fetch:cookiecutter does, and take what it hands on to be published."""
-    given = rendered(BAKE["input"], parameters(answers))
+    given = rendered(COOKIECUTTER_STEP["input"], parameters(answers, WITH_COOKIECUTTER))
     template = folder / "template"
     contents = template / "{{cookiecutter and 'contents'}}"
     shutil.copytree(ROOT / given["url"], contents)
@@ -332,24 +333,17 @@ def from_backstage(answers: Answers, folder: Path) -> BakedProject:
     return BakedProject(generated.rename(folder / "result"), answers)
 
 
-def executables(project: BakedProject) -> set[str]:
-    """The files that can be run, which git keeps as well as the bytes."""
-    return {name for name in project.contents if os.access(project.path / name, os.X_OK)}
-
-
 @pytest.fixture(
     scope="module", params=[pytest.param(answers, id=identifier(answers)) for answers in CASES]
 )
 def twins(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
+    bake_without_hooks: Callable[[Answers], BakedProject],
 ) -> tuple[BakedProject, BakedProject]:
     """What Backstage and what the terminal make of the same answers."""
     folder = tmp_path_factory.mktemp("twins")
-    return (
-        from_backstage(request.param, folder / "backstage"),
-        baked_without_hooks(request.param, folder / "terminal"),
-    )
+    return from_backstage(request.param, folder), bake_without_hooks(request.param)
 
 
 def test_the_bytes_are_those_of_the_terminal(twins: tuple[BakedProject, BakedProject]) -> None:
@@ -388,9 +382,10 @@ def entities(project: BakedProject) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_template_is_valid(validators: Validators) -> None:
-    assert validators.ask(entity=ENTITY) == []
-    without_type = {**ENTITY, "spec": {**ENTITY["spec"], "type": None}}
+@pytest.mark.parametrize("entity", [BUILT_IN, WITH_COOKIECUTTER], ids=["built-in", "cookiecutter"])
+def test_the_template_is_valid(validators: Validators, entity: dict[str, Any]) -> None:
+    assert validators.ask(entity=entity) == []
+    without_type = {**entity, "spec": {**entity["spec"], "type": None}}
     assert validators.ask(entity=without_type) != []
 
 

@@ -1,28 +1,47 @@
-// Runs template.yaml in Backstage's own workflow engine: node engine.cjs TEMPLATE.YAML OUTPUT
+// Runs a template in Backstage's own workflow engine, as the backend does:
 //
-// A line of JSON in, the parameters that a form has sent; a line out, what the task has said.
-// What would have been pushed to the repository of the nth task is in OUTPUT/n.
+//   node --no-node-snapshot engine.cjs PACKAGES BACKEND TEMPLATE.YAML OUTPUT
+//
+// PACKAGES is the folder whose node_modules has BACKEND, a name of the package
+// @backstage/plugin-scaffolder-backend. A line of JSON in, the parameters that a form has sent; a line
+// out, what the task has said. What would have been pushed to the repository of the nth task is in
+// OUTPUT/n.
 
 'use strict';
 
 const fs = require('node:fs/promises');
+const { createRequire } = require('node:module');
 const path = require('node:path');
 const { createInterface } = require('node:readline');
 
-const { ConfigReader } = require('@backstage/config');
-const { ScmIntegrations } = require('@backstage/integration');
-const backend = require('@backstage/plugin-scaffolder-backend');
-const { createFetchCookiecutterAction } = require('@backstage/plugin-scaffolder-backend-module-cookiecutter');
-const { createPublishGithubAction } = require('@backstage/plugin-scaffolder-backend-module-github');
-const jsonschema = require('jsonschema');
-const yaml = require('yaml');
+const [packages, backendName, templatePath, outputPath] = process.argv.slice(2);
+const installed = createRequire(path.resolve(packages, 'package.json'));
+const manifest = installed.resolve(`${backendName}/package.json`);
+// Each backend has the packages that it was published with.
+const backendRequire = createRequire(manifest);
 
-// The package keeps its engine to itself, so it is taken by its file.
-const home = path.dirname(require.resolve('@backstage/plugin-scaffolder-backend/package.json'));
-const engine = path.join(home, 'dist/scaffolder/tasks/NunjucksWorkflowRunner.cjs.js');
-const { NunjucksWorkflowRunner } = require(engine);
+const { ConfigReader } = backendRequire('@backstage/config');
+const { ScmIntegrations } = backendRequire('@backstage/integration');
+const jsonschema = backendRequire('jsonschema');
+const yaml = backendRequire('yaml');
 
-const [templatePath, outputPath] = process.argv.slice(2).map((name) => path.resolve(name));
+// The package keeps these to itself, so they are taken by their files.
+const internal = (file) => backendRequire(path.join(path.dirname(manifest), 'dist/scaffolder', file));
+const { NunjucksWorkflowRunner } = internal('tasks/NunjucksWorkflowRunner.cjs.js');
+const { createFetchTemplateAction } = internal('actions/builtin/fetch/template.cjs.js');
+const { createCatalogRegisterAction } = internal('actions/builtin/catalog/register.cjs.js');
+
+/** The action of a module of the backend, or undefined if that module is not installed. */
+function actionOf(module, create, options) {
+  try {
+    return installed(`@backstage/plugin-scaffolder-backend-module-${module}`)[create](options);
+  } catch (error) {
+    if (error.code !== 'MODULE_NOT_FOUND') {
+      throw error;
+    }
+    return undefined;
+  }
+}
 
 const config = new ConfigReader({});
 const integrations = ScmIntegrations.fromConfig(config);
@@ -31,14 +50,25 @@ const write = (message) => void messages.push(String(message));
 const logger = { debug: write, error: write, info: write, warn: write, child: () => logger };
 const nothing = { add() {}, record() {} };
 const metrics = { createCounter: () => nothing, createHistogram: () => nothing };
+// Backstage reads the folder itself for a template on a disk; a reader is for URLs.
+// Backstage reads the folder of a template on a disk itself; a reader is for URLs.
+const fetching = { integrations, reader: undefined };
+const fetchActions = [
+  createFetchTemplateAction(fetching),
+  actionOf('cookiecutter', 'createFetchCookiecutterAction', fetching),
+].filter(Boolean);
+const publishActions = [
+  { id: 'publish:github', ...actionOf('github', 'createPublishGithubAction', { config, integrations }) },
+  { id: 'publish:gitlab', ...actionOf('gitlab', 'createPublishGitlabAction', { config, integrations }) },
+];
 
-// The two that reach out of this machine: GitHub, of which the action's own schema stays to
-// judge the input, and the catalog, which reads what "GitHub" holds.
-function publish(repository) {
+// These two reach out of this machine. The action's own schema, if its module is installed, stays and judges
+// the input. The catalog reads what the repository holds.
+function publish(action, repository) {
+  const contents = `https://${action.id.split(':')[1]}.com/bookstore/bookstore`;
   return {
-    ...createPublishGithubAction({ config, integrations }),
+    ...action,
     async handler(context) {
-      const contents = 'https://github.com/bookstore/bookstore';
       await fs.cp(context.workspacePath, repository, { recursive: true });
       context.output('remoteUrl', `${contents}.git`);
       context.output('repoContentsUrl', `${contents}/blob/main`);
@@ -71,12 +101,9 @@ async function run(entity, parameters, name) {
   const registered = [];
   const credentials = { principal: { type: 'none' } };
   const actions = [
-    createFetchCookiecutterAction({ integrations }),
-    publish(repository),
-    backend.createCatalogRegisterAction({
-      catalog: catalogOf(repository, registered),
-      integrations,
-    }),
+    ...fetchActions,
+    ...publishActions.map((action) => publish(action, repository)),
+    createCatalogRegisterAction({ catalog: catalogOf(repository, registered), integrations }),
   ];
   const actionRegistry = {
     async get(id) {

@@ -1,0 +1,120 @@
+"""The two templates for Backstage, and Backstage's own engines to run them in."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accepted_and_rejected import ACCEPTED
+from answers import ROOT, Answers, every_combination
+from conftest import BakedProject, environment, missing, program
+from rendered_hooks import answered
+
+CATALOG = ROOT / "tests/catalog"
+BUILT_IN: dict[str, Any] = yaml.safe_load((ROOT / "template.yaml").read_text("utf-8"))
+WITH_COOKIECUTTER: dict[str, Any] = yaml.safe_load(
+    (ROOT / "template-cookiecutter.yaml").read_text("utf-8")
+)
+
+# Answers that differ from the defaults wherever a person can type.
+TYPED: list[Answers] = [
+    {
+        "project_name": "Ada's # 📚: «книги» & <maps>",
+        "logto_endpoint": "https://bookstore.logto.app/",
+        "callback_url": "https://bookstore.example/auth/callback",
+        "azure_tenant_id": "contoso.onmicrosoft.com",
+        "api_resource": "https://api.bookstore.example",
+        "catalog_owner": "user:default/ada.b",
+    },
+    {
+        "project_name": "3D shop",
+        "project_slug": "null",
+        "logto_app_id": "123",
+        "logto_endpoint": "https://[::1]:8443",
+        "callback_url": "https://bookstore.example:8443/callback",
+        "api_resource": "urn:books:api",
+        "catalog_owner": "true",
+    },
+    {
+        "project_name": "Flask",
+        "project_slug": "a" * 63,
+        "logto_endpoint": f"https://{'a' * 56}.{'b' * 60}.example",
+        "catalog_owner": "web",
+    },
+]
+CASES = [*every_combination(), *TYPED]
+
+
+def odd_cases() -> list[Answers]:
+    """Every accepted answer to every question, in as few projects as that takes."""
+    projects = max(map(len, ACCEPTED.values()))
+    return [
+        {name: answers[number % len(answers)] for name, answers in ACCEPTED.items()}
+        for number in range(projects)
+    ]
+
+
+def fields(entity: dict[str, Any]) -> dict[str, Any]:
+    """The fields of all pages of a form."""
+    return {
+        name: f for page in entity["spec"]["parameters"] for name, f in page["properties"].items()
+    }
+
+
+def parameters(answers: Answers, entity: dict[str, Any] = BUILT_IN) -> dict[str, Any]:
+    """What a form sends: the answers, the defaults of its fields, nothing for an empty field."""
+    defaults = {name: f["default"] for name, f in fields(entity).items() if "default" in f}
+    sent = defaults | {name: answer for name, answer in answers.items() if answer != ""}
+    if entity is BUILT_IN:
+        # The form requires the slug, so the user enters what the terminal would make from the name.
+        sent.setdefault("project_slug", answered(**answers)["project_slug"])
+    return sent | {"repo_url": "github.com?owner=bookstore&repo=bookstore"}
+
+
+def executables(project: BakedProject) -> set[str]:
+    """The files that can be run, which git keeps as well as the bytes."""
+    return {name for name in project.contents if os.access(project.path / name, os.X_OK)}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of Backstage that has ended."""
+
+    path: Path
+    """The folder that would be pushed."""
+    said: dict[str, Any]
+    """What the task put out and registered, or its error."""
+
+
+def tasks(
+    packages: Path, backend: str, template: Path, sent: list[dict[str, Any]], folder: Path
+) -> list[Task]:
+    """Run a template once for each of `sent`, in the engine of a backend.
+
+    `packages` is the folder of the package.json that names the backend. Node.js starts once.
+    """
+    env = environment(HOME=str(folder), COOKIECUTTER_CONFIG=os.devnull)
+    node = program("node", env)
+    done = subprocess.run(
+        # Backends with Nunjucks refuse to start without this option.
+        [node, "--no-node-snapshot", CATALOG / "engine.cjs", packages, backend, template, folder],
+        input="".join(json.dumps(parameters) + "\n" for parameters in sent),
+        capture_output=True,
+        encoding="utf-8",
+        env=env,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    return [Task(folder / str(number), answer) for number, answer in enumerate(said)]
+
+
+@cache
+def need_the_packages() -> None:
+    """Leave the test out if Node.js or the packages of tests/catalog are not there."""
+    if not (CATALOG / "node_modules/.ready").exists():
+        missing("node")

@@ -1,0 +1,197 @@
+"""Backstage's built-in action renders template.yaml to the bytes of the terminal.
+
+The real action runs, in the real workflow engine of two backends: the last one that renders with Nunjucks,
+and one that renders with nunjitsu.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from answers import ROOT, SETTINGS, TEMPLATE, Answers, identifier
+from backstage import (
+    BUILT_IN,
+    CASES,
+    CATALOG,
+    Task,
+    executables,
+    need_the_packages,
+    odd_cases,
+    parameters,
+    tasks,
+)
+from conftest import BakedProject
+from jinja2 import Environment, nodes
+from rendered_hooks import answered, imported
+
+# One worker renders and bakes all of them, once.
+pytestmark = pytest.mark.xdist_group("fetch:template")
+
+BACKENDS = {
+    "Nunjucks": "@backstage/plugin-scaffolder-backend",
+    "nunjitsu": "plugin-scaffolder-backend-4",
+}
+ODD = odd_cases()
+ALL = [*CASES, *ODD]
+IDS = [*map(identifier, CASES), *(f"odd-{number}" for number in range(len(ODD)))]
+
+# Where the repository is made, for a pipeline and a host.
+HOSTS = [
+    ("github", "github.com", "https://github.com/"),
+    ("gitlab", "gitlab.com", "https://gitlab.com/"),
+    ("none", "github.com", "https://github.com/"),
+    ("none", "gitlab.acme.example", "https://gitlab.com/"),
+]
+
+
+def test_the_odd_answers_are_accepted() -> None:
+    check = imported("pre_gen_project", answered())
+    for answers in ODD:
+        assert check.rejected(answers) == []
+    assert len(ODD) > 15
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
+    """A task for each of `ALL`, then one for each of `HOSTS`, then one that breaks a rule."""
+    need_the_packages()
+    sent = [parameters(answers) for answers in ALL]
+    for ci, host, _ in HOSTS:
+        repository = f"{host}?owner=gitlab&repo=gitlab"
+        sent.append(parameters({"ci": ci, "catalog_owner": "web"}) | {"repo_url": repository})
+    sent.append(parameters({"project_name": "{{ 7*7 }}", "project_slug": "x"}))
+    folder = tmp_path_factory.mktemp("tasks")
+    return tasks(CATALOG, BACKENDS[request.param], ROOT / "template.yaml", sent, folder)
+
+
+@pytest.mark.parametrize("case", range(len(ALL)), ids=IDS)
+def test_the_built_in_action_makes_the_bytes_of_the_terminal(
+    run: list[Task], bake_without_hooks: Callable[[Answers], BakedProject], case: int
+) -> None:
+    answers, task = ALL[case], run[case]
+    assert "error" not in task.said, task.said["error"]
+    pushed, terminal = BakedProject(task.path, answers), bake_without_hooks(answers)
+    assert pushed.contents == terminal.contents
+    assert executables(pushed) == executables(terminal)
+    assert pushed.folders == terminal.folders
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=IDS[: len(CASES)])
+def test_a_service_is_in_the_catalog_only_with_an_owner(run: list[Task], case: int) -> None:
+    slug = answered(**CASES[case])["project_slug"]
+    _, *entry = run[case].said["output"]["links"]
+    if CASES[case].get("catalog_owner"):
+        [location] = run[case].said["registered"]
+        assert location.endswith("/main/catalog-info.yaml")
+        assert [link["entityRef"] for link in entry] == [f"component:default/{slug}"]
+    else:
+        assert (run[case].said["registered"], entry) == ([], [])
+
+
+@pytest.mark.parametrize("host", range(len(HOSTS)), ids=lambda number: "-".join(HOSTS[number][:2]))
+def test_the_repository_is_made_where_its_pipeline_runs(run: list[Task], host: int) -> None:
+    said = run[len(ALL) + host].said
+    assert "error" not in said, said["error"]
+    repository, _ = said["output"]["links"]
+    assert repository["url"].startswith(HOSTS[host][2])
+    assert said["registered"][0].startswith(HOSTS[host][2])
+
+
+def test_the_backend_refuses_an_answer_that_breaks_a_rule(run: list[Task]) -> None:
+    assert "project_name does not match pattern" in run[-1].said["error"]
+
+
+# --- the constructs that Jinja2, Nunjucks and nunjitsu share ----------------------------------
+
+SHARED_FILTERS = {"capitalize", "upper"}
+SHARED_NODES = (
+    nodes.And, nodes.Compare, nodes.CondExpr, nodes.Const, nodes.Filter, nodes.Getattr, nodes.If,
+    nodes.Name, nodes.Not, nodes.Operand, nodes.Or, nodes.Output, nodes.TemplateData,
+)  # fmt: skip
+JINJA = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701, what it renders is no HTML
+
+
+def not_shared(source: str) -> list[str]:
+    """Name the constructs of a template text that the engines do not share."""
+    faults = [f"line {line}: a comment" for line, kind, _ in JINJA.lex(source) if kind == "comment"]
+
+    def visit(node: nodes.Node, parent: nodes.Node) -> None:
+        fault = type(node).__name__ if not isinstance(node, SHARED_NODES) else None
+        if isinstance(node, nodes.Filter) and node.name not in SHARED_FILTERS:
+            fault = f"the filter {node.name}"
+        if isinstance(node, nodes.CondExpr) and isinstance(parent, nodes.CondExpr):
+            fault = "an inline if in another"
+        if isinstance(node, nodes.Operand) and node.op not in ("eq", "ne", "in"):
+            fault = f"the comparison {node.op}"
+        if isinstance(node, nodes.Name) and node.name != "cookiecutter":
+            fault = f"the name {node.name}"
+        if isinstance(node, nodes.Getattr) and not isinstance(node.node, nodes.Name):
+            fault = f"the attribute {node.attr}"
+        if isinstance(parent, nodes.Output) and is_boolean_or_list(node):
+            fault = "a boolean or a list as text"
+        if fault:
+            faults.append(f"line {node.lineno}: {fault}")
+        for child in node.iter_child_nodes():
+            visit(child, node)
+
+    template = JINJA.parse(source)
+    for node in template.body:
+        visit(node, template)
+    return faults
+
+
+def is_boolean_or_list(node: nodes.Node) -> bool:
+    if isinstance(node, nodes.Getattr):
+        return isinstance(SETTINGS.get(node.attr), bool)
+    return isinstance(node, nodes.And | nodes.Or | nodes.Not | nodes.Compare | nodes.List)
+
+
+def rendered_files() -> list[Path]:
+    """The files of the template that are rendered."""
+    copied = {
+        path for pattern in SETTINGS["_copy_without_render"] for path in TEMPLATE.glob(pattern)
+    }
+    return sorted(path for path in TEMPLATE.rglob("*") if path.is_file() and path not in copied)
+
+
+def test_the_template_uses_only_what_the_engines_share() -> None:
+    faults = []
+    for path in rendered_files():
+        name = path.relative_to(TEMPLATE).as_posix()
+        faults += [f"{name}: its name: {fault}" for fault in not_shared(name)]
+        faults += [f"{name}: {fault}" for fault in not_shared(path.read_text("utf-8"))]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '{% if cookiecutter.logto_endpoint.startswith("https") %}{% endif %}',
+        "{{ cookiecutter.project_name.strip() }}",
+        '{{ cookiecutter.project_name.replace("a", "b") }}',
+        "{{ cookiecutter.project_name[:8] }}",
+        "{{ cookiecutter.project_name[-1] }}",
+        "{{ '%c' % 47 }}",
+        "{{ cookiecutter.project_name | tojson }}",
+        '{{ "%s" | format(1) }}',
+        "{{ cookiecutter.project_name | urlencode }}",
+        "{{ 1 if cookiecutter.ci else 2 if cookiecutter.framework else 3 }}",
+        "{% set it = namespace(a=1) %}",
+        "{# a note #}\n",
+        "{{ cookiecutter.use_docker }}",
+        '{{ cookiecutter.ci == "none" }}',
+        "{{ [1, 2] }}",
+        "{% for word in cookiecutter.ci %}{% endfor %}",
+        "{{ project_name }}",
+    ],
+)
+def test_a_construct_that_the_engines_do_not_share_is_found(source: str) -> None:
+    assert not_shared(f"text\n{source}") != []
+
+
+def test_a_template_file_has_no_variable_that_is_not_passed() -> None:
+    passed = BUILT_IN["spec"]["steps"][0]["input"]["values"]
+    for path in rendered_files():
+        for source in (path.relative_to(TEMPLATE).as_posix(), path.read_text("utf-8")):
+            for node in JINJA.parse(source).find_all(nodes.Getattr):
+                assert node.attr in passed, f"{path.name}: {node.attr}"
