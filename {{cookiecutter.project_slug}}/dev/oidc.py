@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote, unquote_plus, urlencode
 
-from flask import Blueprint, Response, current_app, jsonify, redirect, request
+from flask import Blueprint, Response, abort, current_app, jsonify, redirect, request
 from flask import render_template as render
 from flask import url_for as path_for
 from werkzeug.exceptions import SecurityError
@@ -61,13 +61,12 @@ def invalid_target() -> OidcError:
 
 
 @bp.before_app_request
-def remember_request() -> tuple[str, int] | None:
+def remember_request() -> None:
     stand_in.requests.append((request.method, request.path))
     site = request.headers.get("Sec-Fetch-Site", "none")
     from_here = site in ("same-origin", "none") and request.origin in (None, request.host_url[:-1])
     if request.method == "POST" and not from_here:
-        return "A page of another site sent this form.", 403
-    return None
+        raise OidcError("access_denied", "a page of another site sent this form", 403)
 
 
 @bp.app_errorhandler(OidcError)
@@ -568,9 +567,7 @@ def administer() -> Any:
 
 @bp.get("/avatars/<username>.svg")
 def avatar(username: str) -> Any:
-    user = stand_in.users.get(username)
-    if user is None:
-        return "", 404
+    user = stand_in.users.get(username) or abort(404)
     hue = int(hashlib.sha256(user.id.encode()).hexdigest()[:4], 16) % 360
     name = "".join(filter(str.isprintable, user.name)).strip() or "?"
     initial = name[: 2 if "\U0001f1e6" <= name[0] <= "\U0001f1ff" else 1]  # A flag is two letters.

@@ -20,8 +20,7 @@ from .oidc import LEEWAY, LogtoUnavailable
 bp = Blueprint("logout", __name__)
 log = logging.getLogger(__name__)
 
-LONGEST_LIFETIME = 600  # Seconds that a logout token may be valid.
-REMEMBERED = 600  # Seconds in which a sign-in of an ended session at Logto can still be finished.
+LONGEST = 600  # Seconds that a logout token may be valid, and that an ended `sid` is remembered.
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
 
@@ -38,7 +37,7 @@ async def backchannel_logout() -> ResponseReturnValue:
         try:
             if sid:
                 # Before the deletion: a sign-in that is being finished looks for this.
-                {{ cookiecutter.__await }}store.create(f"ended:{sid}", {"ended": True}, REMEMBERED, index={})
+                {{ cookiecutter.__await }}store.create(f"ended:{sid}", {"ended": True}, LONGEST, index={})
             ended = {{ cookiecutter.__await }}store.delete_all({"sid": sid, "sub": claims.get("sub")})
         except BaseException:
             # Logto may send the token again.
@@ -57,7 +56,7 @@ async def _verified(token: str) -> dict[str, Any]:
     app_id = current_app.config["LOGTO_APP_ID"]
     require = ["jti", "events"]
     claims = logto.oidc.decode(token, key, typ="logout+jwt", require=require, audience=app_id)
-    if claims["exp"] - claims["iat"] > LONGEST_LIFETIME:
+    if claims["exp"] - claims["iat"] > LONGEST:
         raise jwt.InvalidTokenError("it is valid for too long")
     if not isinstance(claims["events"], dict) or not isinstance(claims["events"].get(EVENT), dict):
         raise jwt.InvalidTokenError("events does not name a back-channel logout")

@@ -20,8 +20,8 @@ bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
 LONGEST_PATH = 2000  # Characters of a path to come back to. Some proxies accept no longer ones.
+# These errors end if Logto shows its sign-in page (OpenID Connect Core, 3.1.2.6).
 INTERACTION = ("login_required", "consent_required", "interaction_required")
-"""Errors of a callback that end if Logto shows its sign-in page (OpenID Connect Core, 3.1.2.6)."""
 
 
 @bp.before_request
