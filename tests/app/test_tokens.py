@@ -16,6 +16,7 @@ from sites import (
     UNAVAILABLE,
     Browser,
     Fault,
+    assert_says,
     both_frameworks,
     both_stores,
     changed,
@@ -112,7 +113,9 @@ def test_a_session_that_logto_has_ended_says_so_to_scripts_and_forms_too(
         response = script.get("/test/guarded", headers={"Accept": "application/json"})
         assert response.status_code == 401
         assert response.json()["error"] == "sign_in_required"
-        assert_says(form.post("/test/form"), 403, "Your text was not saved", "/sign-in?next=/")
+        page = form.post("/test/form")
+        assert_says(page, 403, "Your text was not saved")
+        assert 'href="/sign-in?next=/">Sign in<' in page.text
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda b: b.get("/test/guarded"), [first, second]))
         assert [a.headers.get("Location") for a in answers] == ["/sign-in?next=/test/guarded"] * 2

@@ -21,9 +21,9 @@ from redis import ConnectionPool
 CONNECTORS = {"azuread": "social:azuread"}
 """What `/sign-in?connector=NAME` opens at once: a value of Logto's `direct_sign_in` per name."""
 
+SESSION_COOKIE = "{{ cookiecutter.project_slug }}-session"
 LOG_FORMATS = ("text", "json")
-LOOPBACK = re.compile(r"(.+\.)?localhost|127(\.[0-9]{1,3}){3}|::1")
-"""The names of this machine (RFC 6761, 6.3)."""
+LOOPBACK = re.compile(r"(.+\.)?localhost|127(\.[0-9]{1,3}){3}|::1")  # RFC 6761, 6.3.
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
 HINTS = {
@@ -73,7 +73,7 @@ class Config:
     SESSION_URL: str = field(default="sqlite:///sessions.sqlite3", repr=False)
     SESSION_LIFETIME_HOURS: int = 12
     SESSION_IDLE_HOURS: int = 0  # Without a limit.
-    SESSION_COOKIE_NAME: str = "{{ cookiecutter.project_slug }}-session"
+    SESSION_COOKIE_NAME: str = SESSION_COOKIE
     SESSION_COOKIE_SAMESITE: str = "Lax"
     LOG_FORMAT: str = "text"
 

@@ -39,7 +39,8 @@ PAUSE = 30.0  # Seconds in which signed-in users do not wait again for a Logto t
 LONGEST_PAUSE = 60  # Seconds of a `Retry-After` header that are respected.
 SIZE_LIMIT = 2**20  # Bytes of a response that are read.
 LEEWAY = 30  # Seconds that the clocks of Logto and of this machine may differ.
-USER_AGENT = "{{ cookiecutter.project_slug }}/1.0"  # Some firewalls refuse the default of Python's libraries.
+# Some firewalls refuse the default of Python's libraries.
+USER_AGENT = "{{ cookiecutter.project_slug }}/1.0"
 REQUIRED = ("iss", "aud", "iat", "exp")
 CLAIM_TYPES = dict.fromkeys(("exp", "iat", "nbf"), (int, float)) | dict.fromkeys(
     ("sub", "sid", "jti", "nonce", "azp", "client_id"), (str,)
