@@ -7,6 +7,7 @@ import pytest
 from conftest import HOME, Auth, Client, callback_for
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
 
+from app.auth import sign_in_required
 from dev.local_logto import LocalLogto
 
 
@@ -40,11 +41,41 @@ def query(address: str) -> dict[str, str]:
     assert response.headers["Location"] == "/profile?tab=1"
 
 
-{{ cookiecutter.__async }}def test_a_script_gets_a_401(client: Client) -> None:
-    response = {{ cookiecutter.__await }}client.get("/profile", headers={"Accept": "application/json"})
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("Accept", "application/json"), ("Sec-Fetch-Mode", "cors"), ("HX-Request", "true")],
+)
+{{ cookiecutter.__async }}def test_a_script_gets_a_401_and_no_sign_in(client: Client, header: str, value: str) -> None:
+    response = {{ cookiecutter.__await }}client.get("/profile", headers={header: value})
     assert response.status_code == 401
+    assert "Set-Cookie" not in response.headers
     body = {{ cookiecutter.__await }}response.get_json()
     assert body["error"] == "sign_in_required"
+
+
+{{ cookiecutter.__async }}def test_a_form_after_the_end_of_the_session_is_not_lost_without_a_word(
+    app: {{ cookiecutter.framework | capitalize }}, client: Client
+) -> None:
+    @app.post("/notes")
+    @sign_in_required
+    {{ cookiecutter.__async }}def save() -> str:
+        return "saved"
+
+    response = {{ cookiecutter.__await }}client.post("/notes", headers={"Referer": f"{HOME}notes?page=2"})
+
+    assert response.status_code == 403
+    page = {{ cookiecutter.__await }}response.get_data(as_text=True)
+    assert "Your text was not saved" in page
+    assert "/sign-in?next=/notes?page%3D2" in page
+
+
+{{ cookiecutter.__async }}def test_head_and_a_prefetch_spend_no_sign_in(client: Client) -> None:
+    to_logto = {{ cookiecutter.__await }}client.get("/sign-in?next=/profile")
+    callback = callback_for(to_logto.headers["Location"])
+    {{ cookiecutter.__await }}client.head(callback)
+    {{ cookiecutter.__await }}client.get(callback, headers={"Sec-Purpose": "prefetch"})
+    response = {{ cookiecutter.__await }}client.get(callback)
+    assert response.headers["Location"] == "/profile"
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example"])
