@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
 
-from app.auth.oidc import LEEWAY, LogtoUnavailable, NetworkFault, Response, request
+from app.auth.oidc import LEEWAY, LogtoUnavailable, Response, request
 from app.config import LOOPBACK, Config, ConfigError
 from app.server.stores import StoreUnavailable, open_store
 
@@ -142,10 +142,9 @@ class Checks:
         try:
             url = f"{endpoint}/oidc/.well-known/openid-configuration"
             self.discovery = await request("GET", url)
-        except NetworkFault as error:
-            fix = "Correct HTTPS_PROXY, HTTP_PROXY, NO_PROXY or SSL_CERT_FILE."
-            raise CheckFailed(f"{endpoint}: {error}", fix) from None
         except LogtoUnavailable as error:
+            if "proxy" in str(error) or "certificate" in str(error):
+                fix = "Correct HTTPS_PROXY, HTTP_PROXY, NO_PROXY or SSL_CERT_FILE."
             raise CheckFailed(f"{endpoint}: {error}", fix) from None
         named = [self.discovery.json.get(name) for name in DISCOVERED]
         if self.discovery.status != 200 or not all(isinstance(each, str) for each in named):

@@ -40,7 +40,7 @@ LONGEST_PAUSE = 60  # Seconds of a `Retry-After` header that are respected.
 SIZE_LIMIT = 2**20  # Bytes of a response that are read.
 LEEWAY = 30  # Seconds that the clocks of Logto and of this machine may differ.
 # Some firewalls refuse the default of Python's libraries.
-USER_AGENT = "{{ cookiecutter.project_slug }}/1.0"
+HEADERS = {"User-Agent": "{{ cookiecutter.project_slug }}/1.0"}
 REQUIRED = ("iss", "aud", "iat", "exp")
 CLAIM_TYPES = dict.fromkeys(("exp", "iat", "nbf"), (int, float)) | dict.fromkeys(
     ("sub", "sid", "jti", "nonce", "azp", "client_id"), (str,)
@@ -66,10 +66,6 @@ class LogtoUnavailable(Exception):
     def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
         self.pause = pause
-
-
-class NetworkFault(LogtoUnavailable):
-    """A proxy or a certificate is in the way, not Logto."""
 
 
 class SignInInvalid(Exception):
@@ -136,9 +132,7 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
     options: dict[str, Any] = {"proxy": proxy, "allow_redirects": False, **sent}
     if url.startswith("https:"):
         options["ssl"] = _tls()
-    http = aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": USER_AGENT}
-    )
+    http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), headers=HEADERS)
     try:
         async with (
             asyncio.timeout(seconds or TIME_LIMIT),
@@ -153,9 +147,7 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
         other = f"no valid HTTP response ({type(error).__name__})"
         reason = next((text for kind, text in REASONS.items() if isinstance(error, kind)), other)
         through = f", through the proxy {proxy.rpartition('@')[2]}" if proxy else ""
-        if proxy or isinstance(error, aiohttp.ClientSSLError):
-            raise NetworkFault(f"{reason}{through}", PAUSE) from None
-        raise LogtoUnavailable(reason, PAUSE) from None
+        raise LogtoUnavailable(f"{reason}{through}", PAUSE) from None
     try:
         data = json.loads(body)
         # A lone surrogate can be neither saved nor shown.
@@ -266,8 +258,7 @@ class Oidc(OidcCore):
             if metadata.issuer != self.issuer:
                 raise LogtoUnavailable(f"its issuer is {printable(metadata.issuer)}")
             # RFC 9207, 3.
-            sends_iss = response.json.get("authorization_response_iss_parameter_supported")
-            self.sends_iss = sends_iss is True
+            self.sends_iss = response.json.get("authorization_response_iss_parameter_supported")
             standard = f"{self.issuer}/token/revocation"
             self._revocation_endpoint = str(response.json.get("revocation_endpoint", standard))
             names = ("authorization", "token", "userinfo", "end_session")

@@ -49,6 +49,12 @@ MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one remo
     return pending["attempt"] if first else None, pending["target"]
 
 
+{{ cookiecutter.__async }}def give_back(state: str) -> None:
+    """Let the next request with the same callback get the attempt. Raises StoreUnavailable."""
+    key = f"sign-in:{store_key(request.cookies[cookie_name(state)])}"
+    {{ cookiecutter.__await }}store.delete(f"taken-{key}")
+
+
 def cookie_name(state: str) -> str:
     """Return the name of the cookie of the sign-in with this `state`."""
     name = current_app.session_interface.get_cookie_name(current_app)

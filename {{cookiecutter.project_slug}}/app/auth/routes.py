@@ -83,7 +83,11 @@ async def callback() -> Response:
     attempt, target = {{ cookiecutter.__await }}pending.take(state)
     if attempt:
         response = await _finish_sign_in(attempt, target or "/")
-        response.delete_cookie(pending.cookie_name(state), **cookie_attributes(current_app))
+        if response.status_code == 503:
+            # Logto may respond when the user reloads the page.
+            {{ cookiecutter.__await }}pending.give_back(state)
+        else:
+            response.delete_cookie(pending.cookie_name(state), **cookie_attributes(current_app))
         return response
     if current_user:
         return redirect(target or "/")

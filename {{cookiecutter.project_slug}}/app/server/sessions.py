@@ -53,8 +53,7 @@ def to_own_host() -> ResponseReturnValue | None:
     Cookies that are set for one name do not reach the other.
     """
     origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
-    hosts = (request.host, urlsplit(origin).netloc)
-    host, own = (each.lower().partition(":")[0] for each in hosts)
+    host, own = (h.lower().partition(":")[0] for h in (request.host, urlsplit(origin).netloc))
     # Behind a proxy that replaces the Host header, the redirects would not end.
     if host == own or name in request.cookies:
         return None
