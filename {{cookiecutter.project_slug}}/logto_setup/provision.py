@@ -192,6 +192,8 @@ class Plan:
         identifier = self.config.LOGTO_API_RESOURCE
         everything = await self.api.call("GET", "resources?includeScopes=true")
         there = next((item for item in everything if item["indicator"] == identifier), None)
+        if there:
+            plain("The ID of the API resource", there["id"])
         known = [scope["name"] for scope in (there or {}).get("scopes", [])]
         missing = {name: text for name, text in SCOPES.items() if name not in known}
 

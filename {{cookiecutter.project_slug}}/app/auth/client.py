@@ -120,7 +120,8 @@ class AppLogtoClient(LogtoClient):
         data: dict[str, Any] = {"signInSession": attempt["signInSession"]}
         query = urlencode({"code": callback["code"], "state": callback["state"]})
         async with self._calling():
-            if self.oidc.sends_iss and "iss" not in callback:
+            announced = "authorization_response_iss_parameter_supported"  # RFC 9207, 3.
+            if self.oidc.published.get(announced) and "iss" not in callback:
                 raise SignInInvalid("there is no iss")
             redirect_uri = json.loads(attempt["signInSession"])["redirectUri"]
             await self._with_storage(data).handleSignInCallback(f"{redirect_uri}?{query}")

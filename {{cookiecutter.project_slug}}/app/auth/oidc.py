@@ -192,6 +192,7 @@ class Oidc(OidcCore):
         # Not the SDK's own __init__: it needs the metadata, which `load` fetches later.
         self.issuer = issuer
         self.keys = KeySet(self._fetch_published)
+        self.published: dict[str, Any] = {}
         self._retry_at = 0.0
         self._last_response: Response | None = None
 
@@ -257,16 +258,12 @@ class Oidc(OidcCore):
             # OpenID Connect Discovery, 4.3.
             if metadata.issuer != self.issuer:
                 raise LogtoUnavailable(f"its issuer is {printable(metadata.issuer)}")
-            # RFC 9207, 3.
-            self.sends_iss = response.json.get("authorization_response_iss_parameter_supported")
-            standard = f"{self.issuer}/token/revocation"
-            self._revocation_endpoint = str(response.json.get("revocation_endpoint", standard))
-            names = ("authorization", "token", "userinfo", "end_session")
-            endpoints = [getattr(metadata, f"{name}_endpoint") for name in names]
-            for url in (*endpoints, metadata.jwks_uri, self._revocation_endpoint):
+            published = {"revocation_endpoint": f"{self.issuer}/token/revocation"} | response.json
+            kinds = ("authorization", "token", "userinfo", "end_session", "revocation")
+            for endpoint in (metadata.jwks_uri, *(published.get(f"{k}_endpoint") for k in kinds)):
                 # The app secret and tokens are sent there.
-                if not str(url).startswith(self.issuer.removesuffix("oidc")):
-                    raise LogtoUnavailable(f"{printable(url)} is on another host")
+                if not str(endpoint).startswith(self.issuer.removesuffix("oidc")):
+                    raise LogtoUnavailable(f"{printable(endpoint)} is on another host")
             response = await request("GET", metadata.jwks_uri, seconds=seconds)
             keys = _usable_keys(response, metadata.id_token_signing_alg_values_supported)
             if not keys:
@@ -274,7 +271,7 @@ class Oidc(OidcCore):
         except (LogtoUnavailable, SignInInvalid) as error:
             self._retry_at = time.monotonic() + RETRY
             raise LogtoUnavailable(str(error), getattr(error, "pause", 0)) from None
-        self.metadata = metadata
+        self.published, self.metadata = published, metadata
         return keys
 
     async def fetchTokenByCode(
@@ -373,7 +370,8 @@ class Oidc(OidcCore):
         """Revoke a refresh token (RFC 7009). Raises LogtoUnavailable."""
         form = {"token": refresh_token, "token_type_hint": "refresh_token"}
         form |= {"client_id": client_id, "client_secret": client_secret}
-        response = await request("POST", self._revocation_endpoint, seconds=3, data=form)
+        url = self.published["revocation_endpoint"]
+        response = await request("POST", url, seconds=3, data=form)
         if response.status != 200:
             raise LogtoUnavailable(f"it does not revoke the refresh token ({response.summary})")
 

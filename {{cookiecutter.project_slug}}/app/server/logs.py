@@ -109,6 +109,9 @@ class TextFormatter(logging.Formatter):
         line = super().formatMessage(record)
         return line if line.isprintable() else printable(line, None)
 
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(printable(line, None) for line in super().formatException(ei).split("\n"))
+
 
 def _add_request_id(record: logging.LogRecord) -> bool:
     if has_request_context() and "request_id" in g:
