@@ -17,7 +17,7 @@ import httpx2
 import pytest
 import redis
 from conftest import Bake
-from processes import Process, running
+from processes import running
 from sites import (
     Browser,
     Site,
@@ -246,21 +246,12 @@ def pauses_of(site: Site, pauses: list[float]) -> Iterator[None]:
         asking.join()
 
 
-def family(process: Process) -> list[int]:
-    """The ids of a process and of all that it started."""
-    found = [process._process.pid]
-    for pid in found:
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
-    return found
-
-
 @both_frameworks
 def test_a_full_disk(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    pids = [pid for started in site.processes for pid in family(started)]
+    pids = [pid for started in site.processes for pid in started.family]
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     for pid in pids:
         # Whatever it writes past the first bytes of a file fails.
@@ -347,7 +338,7 @@ def test_a_redis_that_goes_away_stands_still_or_is_full(
         browser = site.browser()
         browser.sign_in()
 
-        os.kill(family(server)[0], signal.SIGSTOP)
+        os.kill(server.family[0], signal.SIGSTOP)
         pauses: list[float] = []
         with pauses_of(site, pauses):
             start = time.monotonic()
@@ -355,7 +346,7 @@ def test_a_redis_that_goes_away_stands_still_or_is_full(
             assert_says(site.browser().get("/sign-in"), 503, DOWN, "/sign-in")
             assert time.monotonic() - start < 20
         assert max(pauses) < 2
-        os.kill(family(server)[0], signal.SIGCONT)
+        os.kill(server.family[0], signal.SIGCONT)
         assert browser.is_signed_in
 
         redis_of(site).config_set("maxmemory", "1")
