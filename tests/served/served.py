@@ -27,6 +27,8 @@ def create_app() -> Any:
     oidc.RETRY = float(os.environ.get("TEST_RETRY", 0))
     storage.SessionStorage.set = set_or_fail
     stores.sqlite3.connect = connect
+    if FRAMEWORK.__name__ == "quart":
+        stores.SQLiteStore.delete_all = delete_all_slowly
     created: Any = app.create_app()
     logging.basicConfig()
     logging.getLogger().setLevel(logging.DEBUG)
@@ -94,6 +96,16 @@ def connect(*args: Any, **options: Any) -> sqlite3.Connection:
     connection = _connect(*args, **options)
     connection.execute("PRAGMA secure_delete = OFF")
     return connection
+
+
+_delete_all = stores.SQLiteStore.delete_all
+
+
+async def delete_all_slowly(self: stores.SQLiteStore, index: Any) -> int:
+    """Replace `delete_all`: in requests with this header, it takes time."""
+    if "X-Test-Slow" in request.headers:
+        await asyncio.sleep(2)
+    return await _delete_all(self, index)
 
 
 def set_or_fail(self: storage.SessionStorage, key: str, value: str | None) -> None:
