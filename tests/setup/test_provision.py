@@ -383,6 +383,14 @@ def shown(text: str) -> bool:
 
 
 CONTROL = "\x1b]0;title\x07\x9b31m\u202e\x00\r"
+ENDPOINTS = [
+    "issuer",
+    "authorization_endpoint",
+    "token_endpoint",
+    "userinfo_endpoint",
+    "end_session_endpoint",
+    "jwks_uri",
+]
 SPOILT = {
     "code": {"code": CONTROL, "message": CONTROL},
     "error": {"error": CONTROL, "error_description": CONTROL},
@@ -415,7 +423,8 @@ def test_no_control_character_of_logto_reaches_the_terminal(
         ("200 OK", [connector_of_logto(config={"clientId": CONTROL, "tenantId": CONTROL})]),
         ("200 OK", [{"id": CONTROL, "indicator": API, "scopes": [{"name": CONTROL}]}]),
         ("200 OK", experience),
-        ("200 OK", {"issuer": CONTROL, "token_endpoint": CONTROL, "jwks_uri": CONTROL}),
+        ("200 OK", dict.fromkeys(ENDPOINTS, CONTROL)),
+        ("200 OK", {"socialConnectors": [{"target": "azuread", "id": CONTROL}]}),
         ("200 OK", {"keys": [{"kid": CONTROL, "alg": CONTROL, "kty": CONTROL}]}),
     ]
     for status, content in contents:
