@@ -88,6 +88,28 @@ def test_thirty_kilobytes_of_spaces_in_a_header_keep_nobody_waiting(
             assert any(cost(name, shape) < 0.1 for _ in range(3)), (name, shape)
 
 
+@both_frameworks
+def test_spaces_in_the_headers_of_a_web_socket_keep_nobody_waiting(
+    sites: Sites, framework: str
+) -> None:
+    site = sites(framework)
+    server, port = site.processes[0], int(site.url.rpartition(":")[2])
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Version": "13",
+        "Cookie": SHAPES[0].format(FILLINGS["spaces"]),
+    }
+
+    def cost() -> float:
+        before = server.cpu_seconds
+        assert 400 <= send(port, handshake, path="/nowhere") < 500
+        return server.cpu_seconds - before
+
+    assert any(cost() < 0.1 for _ in range(3))
+
+
 # The size of all headers together
 
 KILOBYTE = 1024

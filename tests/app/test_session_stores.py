@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -134,6 +135,9 @@ def test_nobody_else_on_the_machine_reads_the_file(sites: Sites, framework: str)
     files = list(site.database.parent.glob("sessions.sqlite3*"))
     assert len(files) == 3
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+    # Also before SQLite opened it.
+    opened = re.findall(r"SQLite opens a file with the mode (\w+)", site.log)
+    assert set(opened) == {"0o600"}
 
 
 @both_frameworks
@@ -319,6 +323,7 @@ def test_a_killed_process_loses_no_finished_sign_in(
             for work in working:
                 work.result()
         assert len(finished) >= 10
+        assert oct((tmp_path / "new").stat().st_mode & 0o777) == "0o700"
         with process(site, httpx2.URL(site.url).port or 0) as again:
             again.wait_for(f"{site.url}/healthz")
             for browser in finished:

@@ -92,7 +92,13 @@ _connect = sqlite3.connect
 
 
 def connect(*args: Any, **options: Any) -> sqlite3.Connection:
-    """Replace `sqlite3.connect`: not every SQLite overwrites what is deleted, as Debian's does."""
+    """Replace `sqlite3.connect`: print who may read the file, and overwrite nothing in it.
+
+    Debian's SQLite overwrites what is deleted, and others do not.
+    """
+    file = Path(args[0])
+    mode = oct(file.stat().st_mode & 0o777) if file.exists() else "none"
+    print(f"SQLite opens a file with the mode {mode}.", flush=True)
     connection = _connect(*args, **options)
     connection.execute("PRAGMA secure_delete = OFF")
     return connection
