@@ -81,6 +81,25 @@ class Process:
             assert time.monotonic() < deadline, f"no {text!r} within {seconds} s:\n{self.output}"
             time.sleep(0.05)
 
+    @property
+    def family(self) -> list[int]:
+        """The ids of the process and of all that it started."""
+        found = [self._process.pid]
+        for pid in found:
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                found += map(int, children.read_text().split())
+        return found
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Seconds of a core that it and all that it started have used so far."""
+        ticks = 0
+        for pid in self.family:
+            # Its name may hold spaces, and ends with the last bracket.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def press_ctrl_c(self) -> None:
         """Interrupt it and its children, as a terminal does."""
         os.killpg(self._process.pid, signal.SIGINT)

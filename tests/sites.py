@@ -279,7 +279,8 @@ class Browser:
     def _remember_cookies(self, response: httpx2.Response) -> None:
         for header in response.headers.get_list("Set-Cookie"):
             value = header.partition("=")[2].partition(";")[0]
-            if value:
+            # A shorter one is a mark, such as that of a visit by another host name.
+            if len(value) > 20:
                 self.site.secrets.add(value)
 
     def get(self, path: str, **options: Any) -> httpx2.Response:

@@ -30,6 +30,7 @@ from access_tokens import (
 from api_client import assert_refused, both_frameworks, call
 from sites import Site
 
+TEXTS = ("sub", "client_id", "jti", "name", "scope", "sid")
 GOOD: dict[str, Token] = {
     "as Logto gives it": token,
     "the long form of typ": headed(typ="application/at+jwt"),
@@ -58,6 +59,9 @@ BAD: dict[str, Token] = {
         logto, payload=json.dumps(claims(logto, exp="X")).replace('"X"', "NaN")
     ),
     "exp a list": with_(exp=[9999999999]),
+    "exp a number as text": lambda logto: token(logto, exp=str(int(time.time()) + 3600)),
+    "iat a number as text": lambda logto: token(logto, iat=str(int(time.time()))),
+    "nbf a number as text": lambda logto: token(logto, nbf=str(int(time.time()))),
     "iat missing": with_(iat=None),
     "iat a text": with_(iat="now"),
     # who it is from, who it is for
@@ -125,6 +129,9 @@ BAD: dict[str, Token] = {
     "a payload that is nested deeply": lambda logto: raw(logto, payload="[" * 4000),
     "a payload that is no JSON": lambda logto: raw(logto, payload="{"),
     "a payload that is not UTF-8": lambda logto: raw(logto, payload=b'{"sub": "\xff"}'),
+    **{f"half a character in {name}": with_(**{name: "\ud800"}) for name in TEXTS},
+    "half a character in a list": with_(roles=["admin", "\udfff"]),
+    "half a character in the header": headed(kid="\ud800"),
     "scopes as a list": with_(scope=SCOPES),
     "scopes as a number": with_(scope=7),
     "huge": with_(filling="x" * 16000),
@@ -186,6 +193,38 @@ def test_a_view_can_ask_for_a_token_of_an_organization(
     assert_refused(call(site, token(site.logto), "/api/test/organization"), 401, "invalid_token")
     nameless = token(site.logto, aud="urn:logto:organization:")
     assert_refused(call(site, nameless, "/api/test/organization"), 401, "invalid_token")
+
+
+NO_ORGANIZATION: dict[str, dict[str, Any]] = {
+    "an organization without an ID": {"aud": "urn:logto:organization:"},
+    "an empty organization ID": {"organization_id": ""},
+    "a number as organization ID": {"organization_id": 7},
+    "a list as organization ID": {"organization_id": ["club"]},
+    "an organization and the API": {"aud": ["urn:logto:organization:club", API]},
+    "the API and an organization": {"aud": [API, "urn:logto:organization:club"]},
+    "the API and an organization without an ID": {"aud": [API, "urn:logto:organization:"]},
+}
+
+
+@both_frameworks
+@pytest.mark.parametrize("changes", NO_ORGANIZATION.values(), ids=NO_ORGANIZATION)
+def test_a_token_that_leaves_its_organization_open_is_refused_everywhere(
+    site: Site, framework: str, changes: dict[str, Any]
+) -> None:
+    unclear = token(site.logto, **changes)
+    for path in ("/api/me", "/api/test/token", "/api/test/organization"):
+        assert_refused(call(site, unclear, path), 401, "invalid_token")
+
+
+@both_frameworks
+def test_only_a_space_separates_scopes(site: Site, framework: str) -> None:
+    for separator in ("\t", "\n", "\r\n", "\v", "\f", "\x1c", "\xa0", "\u2003", ",", "+"):
+        joined = token(site.logto, scope=separator.join(SCOPES))
+        assert call(site, joined, "/api/test/token").json()["scopes"] == [separator.join(SCOPES)]
+        assert_refused(call(site, joined, "/api/test/both"), 403, "insufficient_scope")
+        assert_refused(call(site, joined, "/api/books"), 403, "insufficient_scope")
+    spaces = token(site.logto, scope=f" {'  '.join(SCOPES)} ")
+    assert call(site, spaces, "/api/test/both").json()["scopes"] == SCOPES
 
 
 @both_frameworks

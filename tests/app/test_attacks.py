@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -14,7 +15,9 @@ from random_requests import quickly
 from sites import (
     MARKER,
     Browser,
+    Fault,
     Site,
+    answer,
     assert_says,
     both_frameworks,
     both_stores,
@@ -24,6 +27,7 @@ from sites import (
 )
 
 Sites = Callable[..., Site]
+REVOCATION = "/oidc/token/revocation"
 
 
 # The callback
@@ -163,6 +167,23 @@ def test_only_the_apps_own_pages_sign_somebody_out(
 
 
 @both_frameworks
+@pytest.mark.parametrize("fault", [None, answer("502 Bad Gateway", "")], ids=["", "without Logto"])
+def test_sign_out_clears_what_the_browser_has_cached(
+    sites: Sites, framework: str, fault: Fault | None
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+    asked = browser.get("/sign-out", headers={"Sec-Fetch-Site": "cross-site"})
+    assert "Clear-Site-Data" not in asked.headers
+    with site.logto.fault(REVOCATION, fault) if fault else nullcontext():
+        response = browser.post("/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
+    # Not "cookies": that would end the sign-ins of other tabs, and of neighbours on the host.
+    assert response.headers["Clear-Site-Data"] == '"cache"'
+    assert not browser.is_signed_in
+
+
+@both_frameworks
 def test_host_and_forwarded_headers_change_nothing(sites: Sites, framework: str) -> None:
     site = sites(framework)
     elsewhere = {
@@ -172,10 +193,9 @@ def test_host_and_forwarded_headers_change_nothing(sites: Sites, framework: str)
         "X-Forwarded-Prefix": "/evil",
         "Forwarded": "host=evil.example;proto=https",
     }
-    browser = site.browser()
     paths = ("/", "/sign-in", "/profile", "/callback", "/nowhere", "/sign-out")
     for path in (*paths, "//profile", "/static//style.css", "/static"):
-        response = browser.get(f"{site.url}{path}", headers=elsewhere)
+        response = site.browser().get(f"{site.url}{path}", headers=elsewhere)
         assert "evil" not in response.text
         assert "evil" not in str(response.headers)
         assert "Secure" not in response.headers.get("Set-Cookie", "")
@@ -232,6 +252,7 @@ def test_every_answer_has_the_headers(sites: Sites, framework: str) -> None:
             assert headers["X-Content-Type-Options"] == "nosniff"
             assert headers["X-Frame-Options"] == "DENY"
             assert headers["Referrer-Policy"] == "same-origin"
+            assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
             assert "Strict-Transport-Security" not in headers
             if "/static/" not in str(response.url):
                 assert headers["Cache-Control"] == "no-store"

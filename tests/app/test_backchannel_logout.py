@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import jwt
 import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey
 from random_requests import quickly
-from sites import MARKER, FaultyLogto, Site, both_frameworks, both_stores
+from sites import MARKER, FaultyLogto, Site, assert_says, both_frameworks, both_stores, changed
 
 Sites = Callable[..., Site]
 ALICE = "k3v9x0q2m7ae"
@@ -67,6 +68,64 @@ def test_a_logout_token_without_sid_ends_all_sessions_of_the_user(
     assert laptop.is_signed_in
 
 
+@both_frameworks
+@both_stores
+def test_a_logout_token_with_sid_ends_sessions_of_its_user_that_have_none(
+    sites: Sites, framework: str, store: str
+) -> None:
+    site = sites(framework, store)
+    named, nameless, other = site.browser(), site.browser(), site.browser()
+    named.sign_in()
+    application = site.logto.local.application
+    required = application.backchannel_logout_session_required
+    application.backchannel_logout_session_required = False
+    try:
+        nameless.sign_in()
+        other.sign_in(user="bob")
+    finally:
+        application.backchannel_logout_session_required = required
+    assert post(site, site.logto.logout_token(sid="a-session-of-alice")).status_code == 200
+    assert not nameless.is_signed_in
+    assert other.is_signed_in
+    # This one is known by another `sid`.
+    assert named.is_signed_in
+
+
+@both_frameworks
+@both_stores
+def test_a_logout_during_the_code_exchange_wins(sites: Sites, framework: str, store: str) -> None:
+    site = sites(framework, store)
+    browser, elsewhere = site.browser(), site.browser()
+    elsewhere.sign_in()
+    callback = browser.answer(browser.start("/sign-in?next=/profile"))
+    answers: list[int] = []
+
+    def sign_out_first(tokens: Any) -> Any:
+        sid = jwt.decode(tokens["id_token"], options={"verify_signature": False})["sid"]
+        answers.append(post(site, site.logto.logout_token(sid=sid)).status_code)
+        return tokens
+
+    with site.logto.fault("/oidc/token", changed(sign_out_first)):
+        response = browser.get(callback)
+    assert answers == [200]
+    assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/profile")
+    assert browser.session_cookie is None
+    assert not browser.is_signed_in
+    assert elsewhere.is_signed_in
+    assert browser.sign_in().headers["Location"] == "/"
+    assert browser.is_signed_in
+
+
+@both_frameworks
+def test_a_logout_token_may_be_valid_for_ten_minutes(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+    now = int(time.time())
+    assert post(site, site.logto.logout_token(iat=now, exp=now + 600)).status_code == 200
+    assert not browser.is_signed_in
+
+
 Forgery = Callable[[FaultyLogto], object]
 KEY = ECKey.generate_key("P-384", auto_kid=True)
 FORGED_LOGOUT_TOKENS: dict[str, Forgery] = {
@@ -92,6 +151,13 @@ FORGED_LOGOUT_TOKENS: dict[str, Forgery] = {
     "a nonce": lambda logto: logto.logout_token(nonce="n"),
     "nobody": lambda logto: logto.logout_token(sub=None),
     "empty names": lambda logto: logto.logout_token(sub="", sid=""),
+    "valid for an hour": lambda logto: logto.logout_token(exp=int(time.time()) + 3600),
+    "issued an hour ago": lambda logto: logto.logout_token(iat=int(time.time()) - 3600),
+    "times as texts": lambda logto: logto.logout_token(exp=str(int(time.time()) + 60)),
+    "half a character as user": lambda logto: logto.logout_token(sub="\ud800"),
+    "half a character as session": lambda logto: logto.logout_token(sid="\ud800"),
+    "half a character as number": lambda logto: logto.logout_token(jti="\udfff"),
+    "half a character elsewhere": lambda logto: logto.logout_token(name="\ud800"),
 }
 
 
@@ -180,6 +246,22 @@ def test_a_logout_that_failed_half_way_may_be_sent_again(sites: Sites, framework
     finally:
         server.execute_command("ACL", "SETUSER", "default", "+zrange")
         server.close()
+    assert browser.is_signed_in
+    assert post(site, token).status_code == 200
+    assert not browser.is_signed_in
+
+
+@pytest.mark.xdist_group("quart sites")
+def test_a_logout_whose_sender_has_left_may_be_sent_again(sites: Sites) -> None:
+    # Quart stops to serve a client that leaves, Flask does not.
+    site = sites("quart")
+    browser = site.browser()
+    browser.sign_in()
+    token, url = site.logto.logout_token(), f"{site.urls[-1]}/backchannel-logout"
+    slowly = {"X-Test-Slow": "yes"}
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(url, data={"logout_token": token}, headers=slowly, timeout=0.3)
+    time.sleep(0.3)
     assert browser.is_signed_in
     assert post(site, token).status_code == 200
     assert not browser.is_signed_in

@@ -19,6 +19,7 @@ from sites import (
     Site,
     assert_says,
     both_frameworks,
+    changed,
     oidc_error,
     query,
 )
@@ -88,6 +89,39 @@ def test_a_redirect_does_not_replace_the_keys(sites: Sites, framework: str, path
     assert any("a redirect to " in line for line in lines)
     assert site.logto.calls("/moved") == before
     assert browser.sign_in().headers["Location"] == "/"
+
+
+@both_frameworks
+@pytest.mark.parametrize(
+    "name",
+    [
+        "authorization_endpoint",
+        "token_endpoint",
+        "userinfo_endpoint",
+        "jwks_uri",
+        "end_session_endpoint",
+    ],
+)
+def test_an_endpoint_on_another_host_is_never_used(sites: Sites, framework: str, name: str) -> None:
+    site = sites(framework)
+    stranger, signed_in, refreshing = site.browser(), site.browser(), with_expired_token(site)
+    signed_in.sign_in()
+    callback = stranger.answer(stranger.start())
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere, the_pause_after(site):
+        url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/oidc/x"
+        with site.logto.fault(DISCOVERY, changed(lambda found: found | {name: url})):
+            # The app fetches the document again, because it does not know the key.
+            site.logto.new_key()
+            assert_says(stranger.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
+            assert stranger.start().startswith(site.logto.endpoint)
+            assert refreshing.get("/test/guarded").text.startswith(ALICE)
+            assert "Logto does not respond" not in signed_in.get("/profile").text
+            location = sign_out(signed_in).headers["Location"]
+            assert location.startswith(f"{site.logto.issuer}/session/end")
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+    assert site.browser().sign_in().headers["Location"] == "/"
 
 
 @both_frameworks

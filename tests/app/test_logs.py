@@ -8,10 +8,15 @@ import urllib.request
 from email.message import Message
 from http.client import HTTPResponse
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+import httpx2
 import pytest
 from conftest import Bake
 from processes import free_port
+from sites import Fault, both_frameworks, query
+from token_faults import Sites, id_token
 
 SECRETS = ("code-of-logto", "state-of-logto", "hush-hush", "cookie-of-alice")
 TEXT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ +\S+ +[\w.]+: ")
@@ -78,3 +83,49 @@ def test_a_request_is_one_line_without_its_query(
         (error,) = [entry for entry in entries if entry["level"] == "ERROR"]
         assert "Logto is unavailable" in error["message"]
         assert error["request_id"] == "from-the-proxy"
+
+
+CONTROL = "\n2026-01-01 INFO forged\r\x1b[31m\x1b]0;title\x07\x9b\u202e\u2028\x00"
+"""What a log must not take as it is: lines, colours and titles of a terminal, and directions."""
+
+
+@both_frameworks
+def test_no_control_character_from_outside_reaches_the_log(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    sent = {"name": CONTROL, "username": CONTROL, "sub": f"sub{CONTROL}", "sid": f"sid{CONTROL}"}
+
+    def fault(**changes: Any) -> Fault:
+        return id_token(lambda claims: site.logto.signed({}, claims | changes))
+
+    named, typed, cancelled = site.browser(), site.browser(), site.browser()
+    with site.log_lines() as lines:
+        with site.logto.fault("/oidc/token", fault(**sent)):
+            assert named.sign_in().headers["Location"] == "/"
+        assert named.is_signed_in
+        # By a back-channel logout, of another session and then of this user.
+        for sid in (CONTROL, None):
+            token = site.logto.logout_token(sub=sent["sub"], sid=sid)
+            done = httpx2.post(f"{site.url}/backchannel-logout", data={"logout_token": token})
+            assert done.status_code == 200
+        with site.logto.fault("/oidc/token", fault(**sent)):
+            named.sign_in()
+        named.post("/sign-out")
+        # What breaks a rule, and errors.
+        for changes in ({"iss": CONTROL}, {"aud": CONTROL}, {"azp": CONTROL}, {"exp": CONTROL}):
+            with site.logto.fault("/oidc/token", fault(**changes)):
+                assert typed.sign_in().status_code == 400
+        for error in ("access_denied", CONTROL):
+            state = query(cancelled.start())["state"]
+            parameters = {"state": state, "iss": site.logto.issuer, "error_description": CONTROL}
+            cancelled.get("/callback", params=parameters | {"error": error})
+        cancelled.get("/callback", params={"error": CONTROL})
+        state = query(cancelled.start())["state"]
+        cancelled.get("/callback", params={"state": state, "iss": CONTROL, "code": "c"})
+        typed.get(f"/{quote(CONTROL)}", headers={"X-Request-ID": b"a\x9bb"})
+        site.logto.local.users.pop(CONTROL.strip(), None)
+    log = "\n".join(lines)
+    # Each of these texts was logged.
+    assert log.count("INFO forged") >= 10
+    assert all(line.isprintable() for line in lines)
+    assert not [line for line in lines if line.startswith("2026-01-01 INFO forged")]
+    assert "\\n2026-01-01 INFO forged\\r\\x1b[31m" in log

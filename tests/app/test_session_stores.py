@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -17,7 +18,7 @@ import httpx2
 import pytest
 import redis
 from conftest import Bake
-from processes import Process, running
+from processes import running
 from sites import (
     Browser,
     Site,
@@ -134,6 +135,9 @@ def test_nobody_else_on_the_machine_reads_the_file(sites: Sites, framework: str)
     files = list(site.database.parent.glob("sessions.sqlite3*"))
     assert len(files) == 3
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+    # Also before SQLite opened it.
+    opened = re.findall(r"SQLite opens a file with the mode (\w+)", site.log)
+    assert set(opened) == {"0o600"}
 
 
 @both_frameworks
@@ -246,21 +250,12 @@ def pauses_of(site: Site, pauses: list[float]) -> Iterator[None]:
         asking.join()
 
 
-def family(process: Process) -> list[int]:
-    """The ids of a process and of all that it started."""
-    found = [process._process.pid]
-    for pid in found:
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
-    return found
-
-
 @both_frameworks
 def test_a_full_disk(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    pids = [pid for started in site.processes for pid in family(started)]
+    pids = [pid for started in site.processes for pid in started.family]
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     for pid in pids:
         # Whatever it writes past the first bytes of a file fails.
@@ -328,6 +323,7 @@ def test_a_killed_process_loses_no_finished_sign_in(
             for work in working:
                 work.result()
         assert len(finished) >= 10
+        assert oct((tmp_path / "new").stat().st_mode & 0o777) == "0o700"
         with process(site, httpx2.URL(site.url).port or 0) as again:
             again.wait_for(f"{site.url}/healthz")
             for browser in finished:
@@ -347,7 +343,7 @@ def test_a_redis_that_goes_away_stands_still_or_is_full(
         browser = site.browser()
         browser.sign_in()
 
-        os.kill(family(server)[0], signal.SIGSTOP)
+        os.kill(server.family[0], signal.SIGSTOP)
         pauses: list[float] = []
         with pauses_of(site, pauses):
             start = time.monotonic()
@@ -355,7 +351,7 @@ def test_a_redis_that_goes_away_stands_still_or_is_full(
             assert_says(site.browser().get("/sign-in"), 503, DOWN, "/sign-in")
             assert time.monotonic() - start < 20
         assert max(pauses) < 2
-        os.kill(family(server)[0], signal.SIGCONT)
+        os.kill(server.family[0], signal.SIGCONT)
         assert browser.is_signed_in
 
         redis_of(site).config_set("maxmemory", "1")

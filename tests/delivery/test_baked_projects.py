@@ -101,6 +101,8 @@ def test_a_fresh_clone_which_has_no_env_file_runs_at_once(
         process.wait_for(f"http://localhost:{port}/")
         assert "copy of .env.example" in process.output
     assert (clone / ".env").read_bytes() == (clone / ".env.example").read_bytes()
+    # Secrets are written into it.
+    assert oct((clone / ".env").stat().st_mode & 0o777) == "0o600"
 
 
 @pytest.mark.parametrize("taken", ["--port", "--logto-port"])

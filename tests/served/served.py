@@ -7,12 +7,14 @@ TEST_TIME_LIMIT and TEST_PAUSE say, in seconds.
 import asyncio
 import logging
 import os
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
 import app
 from app.auth import client, current_user, logto, oidc, routes, sign_in_required, storage
+from app.server import stores
 from app.server.sessions import session
 
 FRAMEWORK: Any = __import__(os.environ["TEST_FRAMEWORK"])
@@ -24,6 +26,9 @@ def create_app() -> Any:
     oidc.PAUSE = float(os.environ.get("TEST_PAUSE", 30))
     oidc.RETRY = float(os.environ.get("TEST_RETRY", 0))
     storage.SessionStorage.set = set_or_fail
+    stores.sqlite3.connect = connect
+    if FRAMEWORK.__name__ == "quart":
+        stores.SQLiteStore.delete_all = delete_all_slowly
     created: Any = app.create_app()
     logging.basicConfig()
     logging.getLogger().setLevel(logging.DEBUG)
@@ -81,6 +86,32 @@ async def begin() -> str:
     """Begin a sign-in with the parameters of the query, and return the URL of Logto's page."""
     url, _, _ = await logto.begin_sign_in("http://localhost/callback", **dict(request.args))
     return url
+
+
+_connect = sqlite3.connect
+
+
+def connect(*args: Any, **options: Any) -> sqlite3.Connection:
+    """Replace `sqlite3.connect`: print who may read the file, and overwrite nothing in it.
+
+    Debian's SQLite overwrites what is deleted, and others do not.
+    """
+    file = Path(args[0])
+    mode = oct(file.stat().st_mode & 0o777) if file.exists() else "none"
+    print(f"SQLite opens a file with the mode {mode}.", flush=True)
+    connection = _connect(*args, **options)
+    connection.execute("PRAGMA secure_delete = OFF")
+    return connection
+
+
+_delete_all = stores.SQLiteStore.delete_all
+
+
+async def delete_all_slowly(self: stores.SQLiteStore, index: Any) -> int:
+    """Replace `delete_all`: in requests with this header, it takes time."""
+    if "X-Test-Slow" in request.headers:
+        await asyncio.sleep(2)
+    return await _delete_all(self, index)
 
 
 def set_or_fail(self: storage.SessionStorage, key: str, value: str | None) -> None:

@@ -47,6 +47,15 @@ def logto(
 
 
 @BOTH_FRAMEWORKS
+@pytest.mark.parametrize("hours", ["-1", "soon", "0.5"])
+def test_an_idle_limit_that_is_no_number_of_hours_is_named(logto: Commands, hours: str) -> None:
+    row = logto.check(SESSION_IDLE_HOURS=hours).checks["configuration"]
+    assert row["ok"] is False
+    assert "SESSION_IDLE_HOURS" in row["fix"]
+    assert "0 for no limit" in row["fix"]
+
+
+@BOTH_FRAMEWORKS
 def test_a_right_set_up_is_green_for_people_and_machines(logto: Commands) -> None:
     logto.logto.local.requests.clear()
     people, machines = logto.as_people_do("check"), logto.check()

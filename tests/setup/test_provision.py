@@ -314,3 +314,119 @@ def test_the_token_may_come_from_another_address(logto: Commands) -> None:
     other = logto.logto.endpoint.replace("localhost", "127.0.0.1")
     address = {"LOGTO_MANAGEMENT_TOKEN_ENDPOINT": f"{other}/oidc/token"}
     assert logto("provision", **address).code == 0
+
+
+# What Logto says is not trusted
+
+HOSTILE = [
+    "$(touch x)",
+    "`touch x`",
+    'a" & calc & "',
+    "a b",
+    "a;b",
+    "../applications",
+    "a\nb",
+    "\x1b]0;x",
+]
+
+
+def connector_of_logto(**changes: Any) -> dict[str, Any]:
+    config = {
+        "clientId": "old",
+        "clientSecret": "old",
+        "tenantId": "common",
+        "cloudInstance": CLOUD,
+    }
+    return {"id": "c0nn", "connectorId": "azuread-universal", "config": config} | changes
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_an_id_of_logto_that_a_shell_or_a_path_would_read_is_refused(
+    logto: Commands, value: str
+) -> None:
+    hostile_id = connector_of_logto(id=value)
+    hostile_client = connector_of_logto()
+    hostile_client["config"]["clientId"] = value
+    scopes: list[str] = []
+    resource = {"id": value, "indicator": API, "scopes": scopes}
+    for path, items, what, variables in (
+        ("connectors", [hostile_id], "The ID of the connector", {}),
+        # Without the variable, the client ID is that of Logto.
+        ("connectors", [hostile_client], "The client ID of the connector", {"AZURE_CLIENT_ID": ""}),
+        ("resources", [resource], "The ID of the API resource", {}),
+    ):
+        body = json.dumps(items)
+        with logto.logto.fault(f"/api/{path}", answer("200 OK", body)):
+            done = logto("provision", **variables)
+        assert done.code == 1
+        assert f"{what} in Logto has unexpected characters" in done.errors
+        assert "az ad app update" not in done.output
+        assert "touch x" not in done.output
+        assert shown(done.text)
+        sent = writes(logto)
+        # Before the scopes of its API, the app and the connector are written.
+        assert not [call for call in sent if path == "connectors" or "scopes" in call[1]]
+
+
+def test_a_client_id_of_the_environment_that_a_shell_would_read_is_refused(
+    logto: Commands,
+) -> None:
+    done = logto("provision", AZURE_CLIENT_ID="$(touch x)")
+    assert done.code == 1
+    assert "az ad app update" not in done.output
+    assert writes(logto) == []
+
+
+def shown(text: str) -> bool:
+    """Whether a terminal shows every character of the text."""
+    return all(line.isprintable() for line in text.split("\n"))
+
+
+CONTROL = "\x1b]0;title\x07\x9b31m\u202e\x00\r"
+ENDPOINTS = [
+    "issuer",
+    "authorization_endpoint",
+    "token_endpoint",
+    "userinfo_endpoint",
+    "end_session_endpoint",
+    "jwks_uri",
+]
+SPOILT = {
+    "code": {"code": CONTROL, "message": CONTROL},
+    "error": {"error": CONTROL, "error_description": CONTROL},
+}
+
+
+@pytest.mark.parametrize("command", [["provision"], ["provision", "--dry-run"], ["check"]])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/oidc/token",
+        "/oidc/jwks",
+        "/oidc/.well-known/openid-configuration",
+        "/api/.well-known/sign-in-exp",
+        "/api/applications/test-app",
+        "/api/connectors",
+        "/api/sign-in-exp",
+        "/api/resources",
+    ],
+)
+def test_no_control_character_of_logto_reaches_the_terminal(
+    logto: Commands, path: str, command: list[str]
+) -> None:
+    experience = {"socialSignInConnectorTargets": [], "signUp": {"identifiers": [CONTROL]}}
+    contents: list[tuple[str, Any]] = [
+        *(("400 Bad Request", body) for body in SPOILT.values()),
+        *(("200 OK", body) for body in SPOILT.values()),
+        ("200 OK", {"oidcClientMetadata": {"redirectUris": [CONTROL], "x": CONTROL}}),
+        ("200 OK", [connector_of_logto(id=CONTROL)]),
+        ("200 OK", [connector_of_logto(config={"clientId": CONTROL, "tenantId": CONTROL})]),
+        ("200 OK", [{"id": CONTROL, "indicator": API, "scopes": [{"name": CONTROL}]}]),
+        ("200 OK", experience),
+        ("200 OK", dict.fromkeys(ENDPOINTS, CONTROL)),
+        ("200 OK", {"socialConnectors": [{"target": "azuread", "id": CONTROL}]}),
+        ("200 OK", {"keys": [{"kid": CONTROL, "alg": CONTROL, "kty": CONTROL}]}),
+    ]
+    for status, content in contents:
+        with logto.logto.fault(path, answer(status, json.dumps(content))):
+            assert shown(logto(*command).text), (status, content)

@@ -83,6 +83,63 @@ def test_a_foreign_host_header_is_refused(browser: Browser, host: str) -> None:
     assert "keys" not in answer.text
 
 
+FOREIGN = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "anything"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": "OWN"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "http://localhost:1"},
+    {"Origin": "null"},
+    {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+]
+OWN: list[dict[str, str]] = [
+    {"Sec-Fetch-Site": "same-origin", "Origin": "OWN"},
+    {"Sec-Fetch-Site": "same-origin"},
+    {"Origin": "OWN"},
+    # A program, such as the app.
+    {},
+]
+
+
+def sent(browser: Browser, headers: dict[str, str]) -> dict[str, str]:
+    return {n: value.replace("OWN", browser.logto.endpoint) for n, value in headers.items()}
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+def test_a_form_of_another_site_changes_nothing(browser: Browser, headers: dict[str, str]) -> None:
+    browser.sign_in()
+    (session,) = browser.logto.sessions
+    interaction = browser.interaction(prompt="login")
+    known = set(browser.logto.users)
+    for path, form in (
+        ("/", {"suspend": "alice"}),
+        ("/", {"key": session}),
+        ("/sign-in", {"interaction": interaction, "user": "bob"}),
+        ("/sign-in", {"interaction": interaction, "new_user": "mallory"}),
+        ("/sign-in", {"interaction": interaction, "cancel": "1"}),
+    ):
+        answer = browser.http.post(path, data=form, headers=sent(browser, headers))
+        assert answer.status_code == 403
+        assert "another site" in answer.text
+    assert not browser.logto.users["alice"].suspended
+    assert list(browser.logto.sessions) == [session]
+    assert set(browser.logto.users) == known
+    assert interaction in browser.logto.interactions
+
+
+@pytest.mark.parametrize("headers", OWN, ids=str)
+def test_its_own_forms_work(browser: Browser, headers: dict[str, str]) -> None:
+    headers = sent(browser, headers)
+    form = {"interaction": browser.interaction(), "user": "alice"}
+    assert browser.http.post("/sign-in", data=form, headers=headers).is_redirect
+    (session,) = browser.logto.sessions
+    assert browser.http.post("/", data={"suspend": "bob"}, headers=headers).is_redirect
+    assert browser.logto.users["bob"].suspended
+    assert browser.http.post("/", data={"key": session}, headers=headers).is_redirect
+    assert not browser.logto.sessions
+
+
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
 def test_the_names_of_this_machine_are_answered(logto: Any, name: str) -> None:
     assert httpx2.get(f"http://{name}:{logto.port}/oidc/jwks").status_code == 200

@@ -1,0 +1,190 @@
+"""Request headers that take long to read, and the limits on their size in production."""
+
+import http.client
+import re
+import shlex
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from conftest import Bake, environment, program
+from processes import free_port, running
+from sites import SERVED, Site, both_frameworks
+
+Sites = Callable[..., Site]
+PARSED = [
+    "Accept",
+    "Accept-Charset",
+    "Accept-Encoding",
+    "Accept-Language",
+    "Access-Control-Request-Headers",
+    "Authorization",
+    "Cache-Control",
+    "Content-Type",
+    "Cookie",
+    "Date",
+    "If-Match",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "If-Unmodified-Since",
+    "Origin",
+    "Pragma",
+    "Range",
+    "Referer",
+    "User-Agent",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Request-ID",
+]
+"""Headers that the app, its framework or Werkzeug reads."""
+READ_AT = {
+    "Accept-Language": ("GET", "/sign-in"),
+    "Content-Type": ("POST", "/backchannel-logout"),
+    "If-Match": ("GET", "/static/style.css"),
+    "If-Modified-Since": ("GET", "/static/style.css"),
+    "If-None-Match": ("GET", "/static/style.css"),
+    "If-Range": ("GET", "/static/style.css"),
+    "Range": ("GET", "/static/style.css"),
+}
+"""Where the app reads them, if it does not read them on every page."""
+SHAPES = ['a={}"', '"a"{}x', "bytes={}-", 'a;b={}"x']
+FILLINGS = {"spaces": " " * 30_000, "tabs": "\t" * 30_000, "both": " \t" * 15_000}
+
+
+def send(port: int, headers: dict[str, str], method: str = "GET", path: str = "/") -> int:
+    """Send a request with exactly these header values, and return the status of the response."""
+    connection = http.client.HTTPConnection("localhost", port, timeout=60)
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        response.read()
+    finally:
+        connection.close()
+    return response.status
+
+
+@both_frameworks
+@pytest.mark.parametrize("filling", FILLINGS.values(), ids=FILLINGS)
+def test_thirty_kilobytes_of_spaces_in_a_header_keep_nobody_waiting(
+    sites: Sites, framework: str, filling: str
+) -> None:
+    site = sites(framework)
+    server, port = site.processes[0], int(site.url.rpartition(":")[2])
+
+    def cost(name: str, shape: str) -> float:
+        # What the server computes, which a busy machine does not change. Nobody waits for longer.
+        before = server.cpu_seconds
+        page = READ_AT.get(name, ("GET", "/profile"))
+        assert send(port, {name: shape.format(filling)}, *page) < 500
+        return server.cpu_seconds - before
+
+    for name in PARSED:
+        for shape in SHAPES:
+            # Of three: another thread of the server may compute meanwhile.
+            assert any(cost(name, shape) < 0.1 for _ in range(3)), (name, shape)
+
+
+@both_frameworks
+def test_spaces_in_the_headers_of_a_web_socket_keep_nobody_waiting(
+    sites: Sites, framework: str
+) -> None:
+    site = sites(framework)
+    server, port = site.processes[0], int(site.url.rpartition(":")[2])
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Version": "13",
+        "Cookie": SHAPES[0].format(FILLINGS["spaces"]),
+    }
+
+    def cost() -> float:
+        before = server.cpu_seconds
+        assert 400 <= send(port, handshake, path="/nowhere") < 500
+        return server.cpu_seconds - before
+
+    assert any(cost() < 0.1 for _ in range(3))
+
+
+# The size of all headers together
+
+KILOBYTE = 1024
+
+
+def granian_commands(
+    project_files: dict[str, bytes],
+) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Return how the image and the README start the app: a command and its variables."""
+    dockerfile, readme = (project_files[name].decode() for name in ("Dockerfile", "README.md"))
+    variables = dict(re.findall(r"\b(GRANIAN_\w+)=(\S+)", dockerfile))
+    (words,) = re.findall(r'^CMD \["(granian.*)"\]', dockerfile, re.MULTILINE)
+    (line,) = re.findall(r"^granian --interface .*app:create_app$", readme, re.MULTILINE)
+    return {"image": (words.split('", "'), variables), "README": (shlex.split(line), {})}
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+@pytest.mark.parametrize("place", ["image", "README"])
+def test_the_server_refuses_headers_of_70_kilobytes(
+    bake: Bake, framework: str, place: str, tmp_path: Path
+) -> None:
+    command, variables = granian_commands(bake(framework=framework).contents)[place]
+    port = free_port()
+    # An app that starts at once.
+    command[command.index("--port") + 1] = str(port)
+    command[-1] = "small_app:create_app"
+    interface = command[command.index("--interface") + 1]
+    environ = environment(PYTHONPATH=str(SERVED), TEST_INTERFACE=interface, **variables)
+    with running([program("granian", environ), *command[1:]], tmp_path, environ) as server:
+        server.wait_for(f"http://localhost:{port}/")
+        assert send(port, {"Cookie": "x" * 20 * KILOBYTE}) == 200
+        # It reads a little more than its limit before it refuses.
+        assert send(port, {"Cookie": "x" * 70 * KILOBYTE}) == 431
+        assert send(port, {f"X-{number}": "x" * KILOBYTE for number in range(70)}) == 431
+        # granian has no limit for HTTP/2, so it does not speak it.
+        assert not speaks_http_2(port)
+
+
+def speaks_http_2(port: int) -> bool:
+    """Return whether the server answers the preface of HTTP/2 with a frame of settings."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    with socket.create_connection(("localhost", port), timeout=10) as connection:
+        connection.sendall(preface)
+        answer = connection.recv(9)
+    return len(answer) == 9 and answer[3] == 4
+
+
+class Upstream(BaseHTTPRequestHandler):
+    """The app behind the proxy, which takes headers of any size."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_proxy_refuses_headers_of_60_kilobytes(bake: Bake, tmp_path: Path) -> None:
+    upstream, port = HTTPServer(("127.0.0.1", 0), Upstream), free_port()
+    threading.Thread(target=upstream.serve_forever, args=(0.05,), daemon=True).start()
+    caddyfile = bake().read("Caddyfile").replace("tls internal", "")
+    caddyfile = caddyfile.replace("https://localhost:3443", f"http://localhost:{port}")
+    caddyfile, there = re.subn(
+        r"dynamic a app 3000 \{[^}]*\}", f"to 127.0.0.1:{upstream.server_port}", caddyfile
+    )
+    assert there == 1
+    (tmp_path / "Caddyfile").write_text(caddyfile, "utf-8")
+    command = [program("caddy", environment()), "run", "--config", "Caddyfile"]
+    try:
+        with running(command, tmp_path, environment(HOME=str(tmp_path))) as proxy:
+            proxy.wait_for(f"http://localhost:{port}/")
+            assert send(port, {"Cookie": "x" * 20 * KILOBYTE}) == 200
+            assert send(port, {"Cookie": "x" * 60 * KILOBYTE}) == 431
+    finally:
+        upstream.shutdown()
+        upstream.server_close()

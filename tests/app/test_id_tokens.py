@@ -1,0 +1,293 @@
+"""Which ID tokens sign a user in, and which keep a session (OpenID Connect Core, 3.1.3.7, 12.2)."""
+
+import hashlib
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+from sites import Fault, FaultyLogto, Site, assert_says, both_frameworks, changed, query
+from token_faults import ALICE, DISCOVERY, Sites, id_token, with_expired_token
+
+Sign = Callable[[FaultyLogto, dict[str, Any]], str]
+HALF = "\ud800"
+"""Half of a character, which JSON can write and UTF-8 cannot."""
+
+
+def saying(**changes: Any) -> Sign:
+    """An ID token with these claims; a change to None leaves the claim out."""
+
+    def sign(logto: FaultyLogto, claims: dict[str, Any]) -> str:
+        said = {name: value for name, value in (claims | changes).items() if value is not None}
+        return logto.signed({}, said)
+
+    return sign
+
+
+def headed(**header: Any) -> Sign:
+    """The right ID token under this header."""
+    return lambda logto, claims: logto.signed(header, claims)
+
+
+ACCEPTED: dict[str, Sign] = {
+    "one audience in a list": saying(aud=["test-app"]),
+    "the app as authorized party": saying(azp="test-app"),
+    "typ JWT": headed(typ="JWT"),
+    "no sid": saying(sid=None),
+    "no name": saying(name=None, username=None, email=None, picture=None),
+    "null as name": lambda logto, claims: logto.signed({}, claims | {"name": None}),
+    "claims of other kinds": saying(roles=["admin"], address={"country": "NZ"}, age=5),
+}
+REFUSED: dict[str, Sign] = {
+    "two audiences": saying(aud=["test-app", "other-app"]),
+    "the app twice": saying(aud=["test-app", "test-app"]),
+    "another authorized party": saying(azp="other-app"),
+    "an authorized party that is no text": saying(azp=["test-app"]),
+    "two audiences and the app as authorized party": saying(
+        aud=["test-app", "other-app"], azp="test-app"
+    ),
+    "no nonce": saying(nonce=None),
+    "an empty nonce": saying(nonce=""),
+    "another nonce": saying(nonce="n" * 22),
+    "the nonce in a list": lambda logto, claims: logto.signed(
+        {}, claims | {"nonce": [claims["nonce"]]}
+    ),
+    "an access token's typ": headed(typ="at+jwt"),
+    "a logout token's typ": headed(typ="logout+jwt"),
+    "the long form of a typ": headed(typ="application/at+jwt"),
+    "a number as session": saying(sid=7),
+    "exp as text": lambda logto, claims: logto.signed({}, claims | {"exp": str(claims["exp"])}),
+    "iat as text": lambda logto, claims: logto.signed({}, claims | {"iat": str(claims["iat"])}),
+    "nbf as text": saying(nbf="1"),
+    **{f"a number as {name}": saying(**{name: 5}) for name in ("name", "username")},
+    **{f"a list as {name}": saying(**{name: ["a"]}) for name in ("email", "picture")},
+    "an object as name": saying(name={"first": "Alice"}),
+    "true as picture": saying(picture=True),
+    **{f"half a character in {name}": saying(**{name: HALF}) for name in ("sub", "sid", "name")},
+    "half a character in another claim": saying(address={"country": [HALF]}),
+}
+
+
+def fault_of(site: Site, sign: Sign) -> Fault:
+    return id_token(lambda claims: sign(site.logto, claims))
+
+
+@both_frameworks
+@pytest.mark.parametrize("sign", ACCEPTED.values(), ids=ACCEPTED)
+def test_an_id_token_for_this_app_signs_in(sites: Sites, framework: str, sign: Sign) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    with site.logto.fault("/oidc/token", fault_of(site, sign)):
+        assert browser.sign_in().headers["Location"] == "/"
+    assert browser.is_signed_in
+    browser.post("/sign-out")
+
+
+@both_frameworks
+@pytest.mark.parametrize("sign", REFUSED.values(), ids=REFUSED)
+def test_an_id_token_that_breaks_a_rule_signs_nobody_in(
+    sites: Sites, framework: str, sign: Sign
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    callback = browser.answer(browser.start())
+    with site.log_lines() as lines, site.logto.fault("/oidc/token", fault_of(site, sign)):
+        assert_says(browser.get(callback), 400, "This sign-in is not valid", "/sign-in?next=/")
+    assert any("Sign-in refused" in line for line in lines)
+    assert not browser.is_signed_in
+
+
+@both_frameworks
+def test_each_sign_in_has_a_nonce_of_its_own(sites: Sites, framework: str) -> None:
+    browser = sites(framework).browser()
+    nonces = {query(browser.start())["nonce"] for _ in range(3)}
+    assert len(nonces) == 3
+    assert min(map(len, nonces)) >= 22
+
+
+def with_at_hash(site: Site, of: Callable[[str], str]) -> Fault:
+    """Respond with an ID token whose `at_hash` `of` makes from the access token."""
+
+    def change(tokens: Any) -> Any:
+        claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
+        hashed = of(tokens["access_token"])
+        return tokens | {"id_token": site.logto.signed({}, claims | {"at_hash": hashed})}
+
+    return changed(change)
+
+
+def at_hash(access_token: str) -> str:
+    """The left half of the digest that ES384 uses (OpenID Connect Core, 3.1.3.6)."""
+    half = hashlib.sha384(access_token.encode()).digest()[:24]
+    return urlsafe_b64encode(half).decode().rstrip("=")
+
+
+@both_frameworks
+def test_an_at_hash_must_be_that_of_the_access_token(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    wrong: list[Callable[[str], Any]] = [
+        lambda _: at_hash("another access token"),
+        lambda access_token: at_hash(access_token)[:-1],
+        lambda _: "",
+        lambda access_token: [at_hash(access_token)],
+        lambda _: HALF,
+    ]
+    for of in wrong:
+        with site.logto.fault("/oidc/token", with_at_hash(site, of)):
+            assert browser.sign_in().status_code == 400
+        assert not browser.is_signed_in
+    with site.logto.fault("/oidc/token", with_at_hash(site, at_hash)):
+        assert browser.sign_in().headers["Location"] == "/"
+
+
+# The `iss` of a callback (RFC 9207)
+
+
+@contextmanager
+def announcing(site: Site, iss: bool | None) -> Iterator[None]:
+    """Let discovery say whether callbacks have an `iss`, and let the app read it."""
+    name = "authorization_response_iss_parameter_supported"
+
+    def change(found: Any) -> Any:
+        return {k: v for k, v in found.items() if k != name} | ({} if iss is None else {name: iss})
+
+    def read_again() -> None:
+        # Of an unknown key the app learns at a sign-in.
+        site.logto.new_key()
+        assert site.browser().sign_in().headers["Location"] == "/"
+
+    with site.logto.fault(DISCOVERY, changed(change)):
+        read_again()
+        yield
+    read_again()
+
+
+@both_frameworks
+def test_a_callback_without_iss_is_refused_if_logto_announces_one(
+    sites: Sites, framework: str
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    callback = httpx2.URL(browser.answer(browser.start()))
+    before = site.logto.calls("/oidc/token")
+    response = browser.get(str(callback.copy_remove_param("iss")))
+    assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/")
+    assert not browser.is_signed_in
+    # The code was not sent.
+    assert site.logto.calls("/oidc/token") == before
+
+
+@both_frameworks
+@pytest.mark.parametrize("announced", [None, False])
+def test_a_callback_needs_no_iss_if_logto_announces_none(
+    sites: Sites, framework: str, announced: bool | None
+) -> None:
+    site = sites(framework)
+    with announcing(site, announced):
+        browser = site.browser()
+        callback = httpx2.URL(browser.answer(browser.start()))
+        response = browser.get(str(callback.copy_remove_param("iss")))
+        assert response.headers["Location"] == "/"
+        callback = httpx2.URL(browser.answer(browser.start()))
+        wrong = callback.copy_set_param("iss", "https://evil.example/oidc")
+        assert browser.get(str(wrong)).status_code == 400
+
+
+# Refreshed ID tokens
+
+
+@both_frameworks
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two audiences",
+        "another authorized party",
+        "another nonce",
+        "an access token's typ",
+        "a number as name",
+        "half a character in name",
+    ],
+)
+def test_a_refreshed_id_token_that_breaks_a_rule_ends_the_session(
+    sites: Sites, framework: str, name: str
+) -> None:
+    site = sites(framework)
+    browser = with_expired_token(site)
+    with site.logto.fault("/oidc/token", fault_of(site, REFUSED[name])):
+        response = browser.get("/test/guarded")
+    assert response.headers["Location"] == "/sign-in?next=/test/guarded"
+    assert not browser.is_signed_in
+
+
+@both_frameworks
+@pytest.mark.parametrize("sign", [saying(), saying(nonce=None)], ids=["the same", "none"])
+def test_a_refreshed_id_token_with_the_same_nonce_or_none_keeps_the_session(
+    sites: Sites, framework: str, sign: Sign
+) -> None:
+    site = sites(framework)
+    browser = with_expired_token(site)
+    with site.logto.expired_tokens(), site.logto.fault("/oidc/token", fault_of(site, sign)):
+        # The second refresh follows a token without a nonce, or with it.
+        for _ in range(2):
+            assert browser.get("/test/guarded").text.startswith(ALICE)
+    assert browser.get("/test/guarded").text.startswith(ALICE)
+    assert browser.is_signed_in
+
+
+@both_frameworks
+def test_a_claim_that_a_refreshed_id_token_lacks_is_gone(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = with_expired_token(site)
+    assert "<bdi>Alice Archer</bdi>" in browser.get("/").text
+    with site.logto.fault("/oidc/token", fault_of(site, saying(name=None))):
+        assert browser.get("/test/guarded").text.startswith(ALICE)
+    assert "<bdi>alice</bdi>" in browser.get("/").text
+
+
+# What else Logto can say of a user
+
+
+def adding(claims: dict[str, Any]) -> Fault:
+    """Respond as Logto does, with these claims in place of its own."""
+    return changed(lambda known: known | claims)
+
+
+@both_frameworks
+def test_no_claim_of_userinfo_is_an_error_of_the_app(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.sign_in()
+    for changes in (
+        {"name": HALF},
+        {"sub": HALF},
+        {"custom_data": {"a": [HALF]}},
+        {"email": 5},
+        {"created_at": "yesterday"},
+        {"updated_at": HALF},
+        {"created_at": 10**30},
+        {"updated_at": -1e300},
+        {"created_at": [5]},
+        {"created_at": True},
+    ):
+        with site.logto.fault("/oidc/me", adding(changes)):
+            response = browser.get("/profile")
+        assert response.status_code == 200, changes
+        assert "Alice Archer" in response.text
+    assert browser.is_signed_in
+
+
+@both_frameworks
+def test_no_time_of_an_id_token_is_an_error_of_the_app(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    sign = saying(created_at="yesterday", updated_at=10**30)
+    browser = site.browser()
+    with site.logto.fault("/oidc/token", fault_of(site, sign)):
+        browser.sign_in()
+    with site.logto.fault("/oidc/me", adding({"email": 5})):
+        response = browser.get("/profile")
+    assert response.status_code == 200
+    assert "Logto does not respond at the moment" in response.text
