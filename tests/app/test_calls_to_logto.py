@@ -100,6 +100,7 @@ def test_a_redirect_does_not_replace_the_keys(sites: Sites, framework: str, path
         "userinfo_endpoint",
         "jwks_uri",
         "end_session_endpoint",
+        "revocation_endpoint",
     ],
 )
 def test_an_endpoint_on_another_host_is_never_used(sites: Sites, framework: str, name: str) -> None:

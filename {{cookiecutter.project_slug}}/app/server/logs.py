@@ -90,10 +90,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
 
 
 def printable(text: object, longest: int | None = 300) -> str:
-    """Return a text from outside as a log or terminal may show it: cut, and in one line.
-
-    All characters that are not printable become \\ escapes, such as \\n and \\x1b.
-    """
+    """Return a text from outside for a log or terminal: cut, with \\ escapes such as \\n."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[:longest])
 
 
