@@ -154,8 +154,7 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
         json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         data = None
-    json_object = data if isinstance(data, dict) else {}
-    return Response(response.status, response.headers, data, json_object)
+    return Response(response.status, response.headers, data, data if isinstance(data, dict) else {})
 
 
 def _checked(response: Response, model: type[Model], resource: str = "") -> Model:
@@ -189,7 +188,7 @@ class Oidc(OidcCore):
     """The SDK's OIDC functions over `request`, with rules for ID tokens that the SDK lacks."""
 
     def __init__(self, issuer: str) -> None:
-        # Not the SDK's own __init__: it needs the metadata, which `load` fetches later.
+        # Not the SDK's own __init__: it needs the metadata, which is fetched later.
         self.issuer = issuer
         self.keys = KeySet(self._fetch_published)
         self.published: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from werkzeug.sansio.response import Response
 from ..server.sessions import cookie_attributes, store, store_key
 
 LIFETIME = 15 * 60  # Seconds that a user has to sign in.
+LOCK_LIFETIME = 20  # Seconds in which only one request can finish a sign-in.
 MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one removes the oldest.
 
 
@@ -45,14 +46,8 @@ MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one remo
     pending = {{ cookiecutter.__await }}store.load(key)
     if pending is None:
         return None, None
-    first = {{ cookiecutter.__await }}store.lock(f"taken-{key}", LIFETIME)
+    first = {{ cookiecutter.__await }}store.lock(f"taken-{key}", LOCK_LIFETIME)
     return pending["attempt"] if first else None, pending["target"]
-
-
-{{ cookiecutter.__async }}def give_back(state: str) -> None:
-    """Let the next request with the same callback get the attempt. Raises StoreUnavailable."""
-    key = f"sign-in:{store_key(request.cookies[cookie_name(state)])}"
-    {{ cookiecutter.__await }}store.delete(f"taken-{key}")
 
 
 def cookie_name(state: str) -> str:

@@ -41,6 +41,8 @@ async def sign_in(first_screen: str = "") -> ResponseReturnValue:
     With `?connector=azuread`, Logto redirects to Microsoft at once. With `?prompt=login`, Logto
     asks for the password again.
     """
+    if not is_visit():
+        return {{ cookiecutter.__await }}ask_to_sign_in()
     if elsewhere := to_own_host():
         return elsewhere
     # No language has a longer tag (RFC 5646, 4.4.1).
@@ -83,10 +85,8 @@ async def callback() -> Response:
     attempt, target = {{ cookiecutter.__await }}pending.take(state)
     if attempt:
         response = await _finish_sign_in(attempt, target or "/")
-        if response.status_code == 503:
-            # Logto may respond when the user reloads the page.
-            {{ cookiecutter.__await }}pending.give_back(state)
-        else:
+        # Logto may respond later, when the user reloads the page.
+        if response.status_code != 503:
             response.delete_cookie(pending.cookie_name(state), **cookie_attributes(current_app))
         return response
     if current_user:
@@ -124,7 +124,8 @@ async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
     log.info("Signed in: sub=%s", user["sub"])
     if current_app.config["SESSION_COOKIE_SAMESITE"] == "Strict":
         # The redirect would still belong to the visit from Logto's site, and carry no such cookie.
-        return Response({{ cookiecutter.__await }}render_template("continue.html", target=target))
+        page = {{ cookiecutter.__await }}render_template("continue.html", target=target)
+        return {{ cookiecutter.__await }}current_app.make_response(page)
     return redirect(target)
 
 

@@ -54,10 +54,13 @@ def to_own_host() -> ResponseReturnValue | None:
     """
     origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
     host, own = (h.lower().partition(":")[0] for h in (request.host, urlsplit(origin).netloc))
-    # Behind a proxy that replaces the Host header, the redirects would not end.
-    if host == own or name in request.cookies:
+    if host == own or "moved" in request.args:
         return None
-    response = redirect(origin + this_page())
+    page = this_page()
+    if name in request.cookies:
+        # Behind a proxy that replaces the Host header, the redirects would not end.
+        page += "&moved=1" if "?" in page else "?moved=1"
+    response = redirect(origin + page)
     response.set_cookie(name, "own", max_age=30, **cookie_attributes(current_app))
     return response
 
@@ -197,6 +200,10 @@ class StoreSessionInterface(SessionInterface):
         except StoreUnavailable as error:
             # It is too late for an error handler, so the response becomes the error page.
             failure = {{ cookiecutter.__await }}store_unavailable(error)
+            {% if cookiecutter.framework == "quart" %}
+            if response is None:
+                return
+            {% endif %}
             for name in DROPPED_ON_ERROR:
                 response.headers.pop(name, None)
             response.status_code = failure.status_code
