@@ -2,14 +2,10 @@
 
 from collections.abc import Callable
 from http.client import HTTPConnection
-from typing import Any
 
 import httpx2
 import pytest
 from sites import Browser, Site, assert_says, both_frameworks
-from test_redirects import resolve
-
-__all__ = ["resolve"]
 
 Sites = Callable[..., Site]
 
@@ -133,13 +129,17 @@ def test_scripts_and_forms_under_another_name_are_not_redirected(
 
 
 @both_frameworks
-def test_no_host_header_leads_out_of_the_app(sites: Sites, framework: str, resolve: Any) -> None:  # noqa: F811
+def test_no_host_header_leads_out_of_the_app(sites: Sites, framework: str) -> None:
     site = sites(framework)
     url = httpx2.URL(site.url)
     connection = HTTPConnection(url.host, url.port, timeout=10)
     redirects = 0
     for host in ODD:
-        for path in ("/profile", "/test/guarded?next=//evil.example", "/sign-up?next=//evil.example"):
+        for path in (
+            "/profile",
+            "/test/guarded?next=//evil.example",
+            "/sign-up?next=//evil.example",
+        ):
             connection.putrequest("GET", path, skip_host=True)
             connection.putheader("Host", host.encode("latin-1"))
             connection.endheaders()
@@ -150,7 +150,6 @@ def test_no_host_header_leads_out_of_the_app(sites: Sites, framework: str, resol
             location = response.headers.get("Location")
             if response.status == 302 and not location.startswith(f"{site.logto.endpoint}/"):
                 redirects += 1
-                assert resolve(location, f"{site.url}/") == site.url
                 assert location.startswith((f"{site.url}/", "/sign-in?")), host
     connection.close()
     assert redirects > 20
