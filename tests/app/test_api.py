@@ -5,6 +5,7 @@ import sys
 import time
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -58,7 +59,7 @@ def test_a_token_of_15_kb_is_accepted_and_one_of_17_kb_refused(site: Site, frame
     assert_refused(call(site, token_of(site, 17 * 1024)), 401, "invalid_token")
 
 
-def token_of(site: Site, size: int, **claims: str) -> str:
+def token_of(site: Site, size: int, **claims: Any) -> str:
     """An access token of about so many characters, most of them in one claim."""
     without = len(token(site.logto, filling="", **claims))
     made = token(site.logto, filling="x" * ((size - without) * 3 // 4), **claims)
