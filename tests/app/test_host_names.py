@@ -97,11 +97,12 @@ def follow(browser: Browser, page: str, origin: str) -> tuple[str, int]:
     from the name of the app."""
     own = 0
     for _ in range(6):
-        page = browser.get(page).headers["Location"]
-        if page.startswith(f"{origin}/"):
-            own += 1
-        elif not page.startswith("/"):
+        response = browser.get(page)
+        page = response.headers["Location"]
+        own += page.startswith(f"{origin}/")
+        if not page.startswith((f"{origin}/", "/")):
             return page, own
+        page = str(response.url.join(page))
     raise AssertionError(f"the redirects do not end: {page}")
 
 
