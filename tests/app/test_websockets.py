@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Bake
 from httpx2 import URL
+from processes import until
 from sites import Browser, Site, both_frameworks, serving
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
@@ -137,6 +138,17 @@ def test_a_websocket_without_a_guard_is_for_everybody(sites: Sites, framework: s
             assert opened.status == 101
             opened.send(TextMessage(data="山田"))
             assert opened.text() == "山田"
+
+
+@quart_only
+@pytest.mark.usefixtures("quiet")
+def test_a_websocket_can_write_into_the_session(sites: Sites, framework: str) -> None:
+    browser = sites(framework).browser()
+    browser.sign_in()
+    for client in (browser, browser.site.browser()):
+        with open_websocket(client, "/test/remember") as opened:
+            assert opened.text() == "remembered"
+    until(lambda: "'note': 'text'" in browser.get("/test/note?name=other").text)
 
 
 @quart_only

@@ -47,6 +47,7 @@ def create_app() -> Any:
         created.add_websocket("/test/echo", view_func=echo)
         created.add_websocket("/test/talk", view_func=sign_in_required(talk))
         created.add_websocket("/test/hang-up", view_func=hang_up)
+        created.add_websocket("/test/remember", view_func=remember)
     return created
 
 
@@ -75,6 +76,12 @@ async def echo() -> None:
 async def talk() -> None:
     """Send the ID of the signed-in user."""
     await FRAMEWORK.websocket.send(current_user.sub)
+
+
+async def remember() -> None:
+    """Write into the session, of which the browser can get no cookie any more."""
+    session["note"] = "text"
+    await FRAMEWORK.websocket.send("remembered")
 
 
 async def hang_up() -> None:
