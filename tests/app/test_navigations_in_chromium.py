@@ -1,10 +1,12 @@
-"""What a real browser does beyond clicks: prefetches, polls, other host names."""
+"""What a real browser does beyond clicks: prefetches, polls, other host names, Strict cookies."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from conftest import Bake
 from playwright.sync_api import Browser, Page, expect
-from sites import Site, both_frameworks
+from sites import Site, both_frameworks, serving
 
 Sites = Callable[..., Site]
 
@@ -139,6 +141,35 @@ def test_after_a_sign_in_in_another_tab_back_brings_the_text_of_a_form_back(
     expect(page.get_by_label("Text")).to_have_value("a long text")
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_text("sent")).to_be_visible()
+
+
+@both_frameworks
+def test_with_strict_cookies_a_sign_in_ends_on_the_page(
+    bake: Bake, framework: str, page: Page, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    strict = {"host": "127.0.0.1", "TEST_SAMESITE": "Strict"}
+    # For a browser, 127.0.0.1 and the localhost of Logto are two sites.
+    with serving(bake(framework=framework), framework, url, **strict) as site:
+        page.goto(f"{site.url}/profile?tab=1&name=%22%26")
+        assert {each.get("sameSite") for each in page.context.cookies(site.url)} == {"Lax"}
+        page.get_by_role("button", name="Alice Archer").click()
+        expect(page).to_have_url(f"{site.url}/profile?tab=1&name=%22%26")
+        expect(page.get_by_text("alice@example.com")).to_be_visible()
+        (session,) = page.context.cookies(site.url)
+        assert (session.get("name"), session.get("sameSite")) == ("bookstore-session", "Strict")
+
+        # Over HTTP: no script, and a link for a browser that does not continue by itself.
+        response = site.browser().sign_in("/sign-in?next=/profile?a%3D1%26b%3D%22")
+        assert response.status_code == 200
+        assert "<script" not in response.text
+        target = "/profile?a=1&amp;b=%22"
+        assert f'<meta http-equiv="refresh" content="0; url={target}">' in response.text
+        assert f'href="{target}"' in response.text
+        # Later, a link from another site starts a new sign-in at most once.
+        page.goto(f"{site.logto.endpoint}/")
+        page.evaluate("url => { location.href = url; }", f"{site.url}/profile")
+        expect(page.get_by_text("alice@example.com")).to_be_visible()
 
 
 @pytest.mark.parametrize(
