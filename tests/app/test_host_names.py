@@ -154,3 +154,26 @@ def test_no_host_header_leads_out_of_the_app(sites: Sites, framework: str) -> No
                 assert location.startswith((f"{site.url}/", "/sign-in?")), host
     connection.close()
     assert redirects > 20
+
+
+@both_frameworks
+def test_another_name_leads_to_the_own_name_each_time(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    elsewhere = site.url.replace("localhost", "127.0.0.1")
+    # Two tabs, a reload, or Back and another try.
+    for _ in range(3):
+        page, _ = follow(browser, f"{elsewhere}/profile", site.url)
+    assert browser.get(browser.answer(page)).headers["Location"] == "/profile"
+
+
+@both_frameworks
+@pytest.mark.parametrize("host", ["a..b", ".a", "x" * 64])
+def test_a_host_that_no_name_can_have_is_a_bad_request(
+    sites: Sites, framework: str, host: str
+) -> None:
+    site = sites(framework)
+    with site.log_lines() as lines:
+        response = site.browser().get("/profile", headers={"Host": host})
+    assert response.status_code in (302, 400)
+    assert "Traceback" not in "\n".join(lines)

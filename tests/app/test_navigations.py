@@ -73,6 +73,19 @@ def test_of_too_many_sign_ins_only_the_oldest_ends(sites: Sites, framework: str)
         assert browser.get(callbacks[number]).headers["Location"] == f"/tab/{number}"
 
 
+@both_frameworks
+@pytest.mark.parametrize("headers", list(SCRIPTS.values())[:7], ids=list(SCRIPTS)[:7])
+def test_a_script_that_fetches_the_sign_in_itself_starts_none(
+    sites: Sites, framework: str, headers: dict[str, str]
+) -> None:
+    browser = sites(framework).browser()
+    callback = browser.answer(browser.start("/sign-in?next=/profile"))
+    for path in ("/sign-in", "/sign-up") * 11:
+        response = browser.get(path, headers=headers)
+        assert "Set-Cookie" not in response.headers
+    assert browser.get(callback).headers["Location"] == "/profile"
+
+
 # Prefetch and HEAD
 
 

@@ -186,6 +186,8 @@ def test_a_session_store_that_is_down_refuses_websockets(
         with site.log_lines() as lines:
             assert status_of(browser, "/test/talk", Origin=site.url) == 403
             assert status_of(browser, "/test/echo") == 101
+            with open_websocket(site.browser(), "/test/remember") as opened:
+                assert opened.text() == "remembered"
         assert [line for line in lines if "session store is unavailable" in line]
         assert not [line for line in lines if "Traceback" in line]
 
