@@ -1,6 +1,7 @@
 """WebSockets: on Quart they are protected as pages are, and a refusal is no fault of the app."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,6 +189,7 @@ def test_a_session_store_that_is_down_refuses_websockets(
             assert status_of(browser, "/test/echo") == 101
             with open_websocket(site.browser(), "/test/remember") as opened:
                 assert opened.text() == "remembered"
+            time.sleep(0.2)
         assert [line for line in lines if "session store is unavailable" in line]
         assert not [line for line in lines if "Traceback" in line]
 
