@@ -79,7 +79,7 @@ async def talk() -> None:
 
 
 async def remember() -> None:
-    """Write into the session."""
+    """Write into the session, of which the browser can get no cookie any more."""
     session["note"] = "text"
     await FRAMEWORK.websocket.send("remembered")
 
