@@ -23,7 +23,9 @@ from processes import Process, running
 from pytest_cookies.plugin import Cookies
 
 # Where only the bakes are looked at, the packages that run them are not there.
-pytest_plugins = ["sites", "api_client", "stand_in_client"] if find_spec("werkzeug") else []
+pytest_plugins = (
+    ["sites", "api_client", "stand_in_client", "chromium"] if find_spec("werkzeug") else []
+)
 
 Bake = Callable[..., "BakedProject"]
 

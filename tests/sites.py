@@ -370,11 +370,12 @@ def serving(
     session_url: str,
     processes: int = 1,
     https: bool = False,
+    host: str = "localhost",
     **variables: str,
 ) -> Iterator[Site]:
     """Start the app on granian, and its Logto."""
     ports = [free_port() for _ in range(processes)]
-    origin = "https://books.example" if https else f"http://localhost:{ports[0]}"
+    origin = "https://books.example" if https else f"http://{host}:{ports[0]}"
     logto = FaultyLogto(project, f"{origin}/callback")
     environment = {
         "LOGTO_ENDPOINT": logto.endpoint,
@@ -386,7 +387,7 @@ def serving(
         "TEST_FRAMEWORK": framework,
         "TEST_TIME_LIMIT": str(TIME_LIMIT),
     } | variables
-    urls = [f"http://localhost:{port}" for port in ports]
+    urls = [f"http://{host}:{port}" for port in ports]
     site = Site(project, framework, logto, urls, environment)
     logto.start()
     with ExitStack() as stack:
@@ -404,7 +405,8 @@ def process(site: Site, port: int) -> Any:
         "flask": ["--interface", "wsgi", "--blocking-threads", "4"],
         "quart": ["--interface", "asgi"],
     }[site.framework]
-    command = ["granian", *interface, "--factory", "--port", str(port)]
+    limit = ["--http", "1", "--http1-buffer-size", "32768"]
+    command = ["granian", *interface, *limit, "--factory", "--port", str(port)]
     app = site.variables.get("TEST_APP", "served:create_app")
     return site.project.start(*command, app, **site.variables)
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from answers import ROOT, Answers
+from chromium import PATIENCE
 from conftest import FULL, Bake, missing
 from playwright.sync_api import (
     Browser,
@@ -16,23 +17,11 @@ from playwright.sync_api import (
     Error,
     Page,
     expect,
-    sync_playwright,
 )
 from processes import free_port
 
 SCREENSHOTS = ROOT / "build/screenshots"
 AXE = ROOT / "tests/node/node_modules/axe-core/axe.min.js"
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-PATIENCE = 30_000
-"""Milliseconds until what should be on a page is given up, also on a busy machine."""
 WIDTHS = {"narrow": 360, "wide": 1280}
 SCHEMES: list[Literal["light", "dark"]] = ["light", "dark"]
 
@@ -58,15 +47,6 @@ def site(request: pytest.FixtureRequest, bake: Bake) -> Iterator[Site]:
             app=f"http://localhost:{port}",
             logto=f"http://localhost:{logto_port}",
         )
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as engine:
-        launched = engine.chromium.launch(executable_path=chromium, args=QUIET)
-        yield launched
-        launched.close()
 
 
 NewContext = Callable[..., BrowserContext]

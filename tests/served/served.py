@@ -40,7 +40,14 @@ def create_app() -> Any:
     created.add_url_rule("/test/stalls", view_func=stalls)
     created.add_url_rule("/test/resume", view_func=resume)
     created.add_url_rule("/test/form", view_func=form, methods=["POST"])
+    created.add_url_rule("/test/form", view_func=page_with_a_form)
     created.add_url_rule("/test/begin", view_func=begin)
+    created.config["SESSION_COOKIE_SAMESITE"] = os.environ.get("TEST_SAMESITE", "Lax")
+    if FRAMEWORK.__name__ == "quart":
+        created.add_websocket("/test/echo", view_func=echo)
+        created.add_websocket("/test/talk", view_func=sign_in_required(talk))
+        created.add_websocket("/test/hang-up", view_func=hang_up)
+        created.add_websocket("/test/remember", view_func=remember)
     return created
 
 
@@ -53,6 +60,32 @@ async def guarded() -> str:
 @sign_in_required
 async def form() -> str:
     return "sent"
+
+
+@sign_in_required
+async def page_with_a_form() -> str:
+    return """<!doctype html><title>Form</title><form method="post">
+        <textarea name="text" aria-label="Text"></textarea><button>Send</button></form>"""
+
+
+async def echo() -> None:
+    """Send back the first message, to everybody."""
+    await FRAMEWORK.websocket.send(await FRAMEWORK.websocket.receive())
+
+
+async def talk() -> None:
+    """Send the ID of the signed-in user."""
+    await FRAMEWORK.websocket.send(current_user.sub)
+
+
+async def remember() -> None:
+    """Write into the session, of which the browser can get no cookie any more."""
+    session["note"] = "text"
+    await FRAMEWORK.websocket.send("remembered")
+
+
+async def hang_up() -> None:
+    FRAMEWORK.abort(int(FRAMEWORK.websocket.args.get("status", 403)))
 
 
 async def note() -> str:

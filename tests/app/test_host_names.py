@@ -1,0 +1,179 @@
+"""The app under other names than its own, and what else a Host header can say."""
+
+from collections.abc import Callable
+from http.client import HTTPConnection
+
+import httpx2
+import pytest
+from sites import Browser, Site, assert_says, both_frameworks
+
+Sites = Callable[..., Site]
+
+PAGES = (
+    "/sign-in?next=/test/guarded?tab%3D1&connector=azuread",
+    "/sign-up",
+    "/profile",
+    "/test/guarded?tab=1&name=caf%C3%A9%26x",
+)
+ODD = (
+    "evil.example",
+    "evil.example:80",
+    "EVIL.example.",
+    "localhost.evil.example",
+    "localhost@evil.example",
+    "user:password@evil.example",
+    "localhost:1@evil.example",
+    "evil.example#localhost",
+    "evil.example?localhost",
+    "evil.example/localhost",
+    "evil.example\\localhost",
+    "evil.example, localhost",
+    "[::1]",
+    "[::1",
+    "[",
+    ":",
+    ":80",
+    "a b",
+    "<b>",
+    "\xff",
+    "x" * 63,
+    "",
+)
+
+
+@both_frameworks
+@pytest.mark.parametrize(
+    "name", ["127.0.0.1", "www.localhost", "WWW.LocalHost", "bookstore", "[::1]", "localhost."]
+)
+def test_another_name_of_the_app_leads_to_the_same_page_of_its_own(
+    sites: Sites, framework: str, name: str
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    for host in (name, f"{name}:{httpx2.URL(site.url).port}", f"{name}:8443"):
+        for page in PAGES:
+            browser.http.cookies.clear()
+            response = browser.get(page, headers={"Host": host})
+            assert response.status_code == 302
+            assert response.headers["Location"] == f"{site.url}{page}"
+            assert "-sign-in-" not in response.headers.get("Set-Cookie", "")
+
+
+@both_frameworks
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "LocalHost"])
+def test_the_own_name_starts_the_sign_in_at_once(sites: Sites, framework: str, name: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    # A proxy may leave the port out, or name its own.
+    for host in (name, f"{name}:{httpx2.URL(site.url).port}", f"{name}:8443"):
+        response = browser.get("/sign-in", headers={"Host": host})
+        assert response.headers["Location"].startswith(f"{site.logto.endpoint}/oidc/auth?")
+        response = browser.get("/profile", headers={"Host": host})
+        assert response.headers["Location"] == "/sign-in?next=/profile"
+
+
+@both_frameworks
+@pytest.mark.parametrize("host", ["backend", "10.0.0.7:3000", "127.0.0.1:3000"])
+def test_behind_a_proxy_that_replaces_the_host_header_a_sign_in_works(
+    sites: Sites, framework: str, host: str
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    browser.http.headers["Host"] = host
+    page, own = follow(browser, "/test/guarded?tab=1", site.url)
+    assert page.startswith(f"{site.logto.endpoint}/oidc/auth?")
+    assert own <= 2
+    assert browser.get(browser.answer(page)).headers["Location"] == "/test/guarded?tab=1"
+    assert browser.is_signed_in
+    # And again, at once.
+    browser.post("/sign-out")
+    page, own = follow(browser, "/sign-in", site.url)
+    assert own <= 2
+    assert browser.get(browser.answer(page)).headers["Location"] == "/"
+
+
+def follow(browser: Browser, page: str, origin: str) -> tuple[str, int]:
+    """Follow redirects within the app. Return the URL that leads elsewhere, and how many came
+    from the name of the app."""
+    own = 0
+    for _ in range(6):
+        response = browser.get(page)
+        page = response.headers["Location"]
+        own += page.startswith(f"{origin}/")
+        if not page.startswith((f"{origin}/", "/")):
+            return page, own
+        page = str(response.url.join(page))
+    raise AssertionError(f"the redirects do not end: {page}")
+
+
+@both_frameworks
+def test_pages_without_a_sign_in_work_under_every_name(sites: Sites, framework: str) -> None:
+    browser = sites(framework).browser()
+    for host in ("127.0.0.1", "10.0.0.7:3000", "www.localhost"):
+        for page in ("/healthz", "/readyz", "/", "/static/style.css"):
+            response = browser.get(page, headers={"Host": host})
+            assert response.status_code == 200, page
+            assert "Set-Cookie" not in response.headers
+
+
+@both_frameworks
+def test_scripts_and_forms_under_another_name_are_not_redirected(
+    sites: Sites, framework: str
+) -> None:
+    browser = sites(framework).browser()
+    host = {"Host": "127.0.0.1"}
+    # A redirected form would come without its text.
+    response = browser.post("/test/form", headers=host)
+    assert_says(response, 403, "Your text was not saved")
+    response = browser.get("/test/guarded", headers=host | {"Sec-Fetch-Mode": "cors"})
+    assert response.status_code == 401
+
+
+@both_frameworks
+def test_no_host_header_leads_out_of_the_app(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    url = httpx2.URL(site.url)
+    connection = HTTPConnection(url.host, url.port, timeout=10)
+    redirects = 0
+    for host in ODD:
+        for path in (
+            "/profile",
+            "/test/guarded?next=//evil.example",
+            "/sign-up?next=//evil.example",
+        ):
+            connection.putrequest("GET", path, skip_host=True)
+            connection.putheader("Host", host.encode("latin-1"))
+            connection.endheaders()
+            response = connection.getresponse()
+            body = response.read().decode()
+            assert response.status in (302, 400), host
+            assert "<b>" not in body
+            location = response.headers.get("Location", "")
+            if response.status == 302 and not location.startswith(f"{site.logto.endpoint}/"):
+                redirects += 1
+                assert location.startswith((f"{site.url}/", "/sign-in?")), host
+    connection.close()
+    assert redirects > 20
+
+
+@both_frameworks
+def test_another_name_leads_to_the_own_name_each_time(sites: Sites, framework: str) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    elsewhere = site.url.replace("localhost", "127.0.0.1")
+    # Two tabs, a reload, or Back and another try.
+    for _ in range(3):
+        page, _ = follow(browser, f"{elsewhere}/profile", site.url)
+    assert browser.get(browser.answer(page)).headers["Location"] == "/profile"
+
+
+@both_frameworks
+@pytest.mark.parametrize("host", ["a..b", ".a", "x" * 64])
+def test_a_host_that_no_name_can_have_is_a_bad_request(
+    sites: Sites, framework: str, host: str
+) -> None:
+    site = sites(framework)
+    with site.log_lines() as lines:
+        response = site.browser().get("/profile", headers={"Host": host})
+    assert response.status_code in (302, 400)
+    assert "Traceback" not in "\n".join(lines)
