@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import jwt
 
-MAX_AGE = 300.0
-"""Seconds after which known keys are fetched again, because Logto may have withdrawn one."""
+MAX_AGE = 300.0  # Seconds after which keys are fetched again: Logto may have withdrawn one.
 MIN_INTERVAL = 30.0  # Seconds between two fetches that tokens from outside can cause.
 MAX_WAIT = 2.0  # Seconds that a request waits while another request fetches the keys.
 

@@ -43,7 +43,7 @@ async def sign_in(first_screen: str = "") -> ResponseReturnValue:
     """
     if not is_visit():
         return {{ cookiecutter.__await }}ask_to_sign_in()
-    if elsewhere := to_own_host():
+    if elsewhere := to_own_host(again=True):
         return elsewhere
     # No language has a longer tag (RFC 5646, 4.4.1).
     languages = [name for name, _ in request.accept_languages if name != "*" and len(name) <= 35]

@@ -11,19 +11,18 @@ from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize 
 {% if cookiecutter.api_resource and cookiecutter.framework == "quart" %}
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 {% elif cookiecutter.api_resource %}
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import BadHost, BadRequest, HTTPException, SecurityError
 {% elif cookiecutter.framework == "quart" %}
 from werkzeug.exceptions import HTTPException, NotFound
 {% else %}
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadHost, HTTPException, SecurityError
 {% endif %}
 
 from .stores import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-QUERY_CHARACTERS = "!$%&'()*+,/:;=?@"
-"""Characters that a query may hold unquoted (RFC 3986, 3.4), and the `%` of quoted ones."""
+QUERY_CHARACTERS = "!$%&'()*+,/:;=?@"  # Of a query (RFC 3986, 3.4), and the `%` of quoted ones.
 RETRY_AFTER = "30"  # Seconds after which a client may try again (RFC 9110, 10.2.3).
 
 
@@ -79,6 +78,11 @@ def this_page() -> str:
 
 {{ cookiecutter.__async }}def http_error(error: HTTPException) -> Response:
     """Show the framework's own errors (404, 405, 500, ...) in the app's style."""
+    {% if cookiecutter.framework == "flask" %}
+    if isinstance(error, BadHost | SecurityError):
+        # Without a valid Host header, Flask builds no URLs, and so no page.
+        return Response(error.name, 400, mimetype="text/plain")
+    {% endif %}
     {% if cookiecutter.api_resource %}
     # A refused access token has a code of RFC 6750.
     case = getattr(error, "error", None) or error.name.lower().replace(" ", "_")

@@ -50,7 +50,12 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         if scope["type"] == "websocket":
             # granian fails at the response of a refused WebSocket. Without this, it sends a 403.
             scope["extensions"] = {}
-        await asgi_app(scope, receive, send)
+        try:
+            await asgi_app(scope, receive, send)
+        except HTTPException as refusal:
+            # The Host header is not a host name. Quart has no error handler for that.
+            await send({"type": "http.response.start", "status": refusal.code, "headers": []})
+            await send({"type": "http.response.body"})
 
     app.asgi_app = collapse_spaces  # type: ignore[method-assign]
     {% else %}

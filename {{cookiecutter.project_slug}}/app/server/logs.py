@@ -21,8 +21,7 @@ from quart.signals import request_finished, request_started
 
 log = logging.getLogger(__name__)
 
-SAFE_ID = re.compile(r"[A-Za-z0-9._:=+/@-]{1,128}")
-"""An `X-Request-ID` that is safe to copy into the log and into a header."""
+SAFE_ID = re.compile(r"[A-Za-z0-9._:=+/@-]{1,128}")  # Safe in the log and in a header.
 LONGEST_PATH = 500  # Characters of a path that are logged.
 
 

@@ -27,8 +27,7 @@ from werkzeug.local import LocalProxy
 from .errors import store_unavailable, this_page
 from .stores import Index, Store, StoreUnavailable, open_store
 
-ISSUED = re.compile(r"[A-Za-z0-9_-]{43}")
-"""A session ID as this app issues it."""
+ISSUED = re.compile(r"[A-Za-z0-9_-]{43}")  # A session ID of this app.
 DROPPED_ON_ERROR = ("Content-Disposition", "Content-Encoding", "ETag", "Location", "Set-Cookie")
 """Headers to remove when an error page replaces the response."""
 
@@ -47,18 +46,18 @@ def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}) -> dict[st
     return {name: getattr(app.session_interface, f"get_cookie_{name}")(app) for name in names}
 
 
-def to_own_host() -> ResponseReturnValue | None:
+def to_own_host(*, again: bool = False) -> ResponseReturnValue | None:
     """Redirect to the same page of the app's own host, if the browser uses another name of it.
 
-    Cookies that are set for one name do not reach the other.
+    Cookies that are set for one name do not reach the other. Behind a proxy that replaces the Host
+    header, this is in vain. So within 30 seconds, only `again` redirects once more.
     """
     origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
     host, own = (h.lower().partition(":")[0] for h in (request.host, urlsplit(origin).netloc))
-    if host == own or "moved" in request.args:
-        return None
     page = this_page()
+    if host == own or (name in request.cookies and (not again or "moved" in request.args)):
+        return None
     if name in request.cookies:
-        # Behind a proxy that replaces the Host header, the redirects would not end.
         page += "&moved=1" if "?" in page else "?moved=1"
     response = redirect(origin + page)
     response.set_cookie(name, "own", max_age=30, **cookie_attributes(current_app))
