@@ -19,7 +19,7 @@ PATIENCE = 30_000
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
+def chromium_browser(chromium: str) -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as engine:
         launched = engine.chromium.launch(executable_path=chromium, args=QUIET)

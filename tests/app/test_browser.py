@@ -53,7 +53,7 @@ NewContext = Callable[..., BrowserContext]
 
 
 @pytest.fixture
-def new_context(browser: Browser, site: Site) -> Iterator[NewContext]:
+def new_context(chromium_browser: Browser, site: Site) -> Iterator[NewContext]:
     """Make a browser profile. What it complains of and whom it asks is looked at in the end."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
@@ -64,7 +64,7 @@ def new_context(browser: Browser, site: Site) -> Iterator[NewContext]:
             complaints.append(said.text)
 
     def make(**options: Any) -> BrowserContext:
-        context = browser.new_context(base_url=site.app, **options)
+        context = chromium_browser.new_context(base_url=site.app, **options)
         context.set_default_timeout(PATIENCE)
         context.on("weberror", lambda fault: complaints.append(str(fault.error)))
         context.on("console", listen)

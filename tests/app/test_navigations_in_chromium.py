@@ -12,8 +12,8 @@ Sites = Callable[..., Site]
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context()
+def page(chromium_browser: Browser) -> Iterator[Page]:
+    context = chromium_browser.new_context()
     yield context.new_page()
     context.close()
 

@@ -115,7 +115,7 @@ def test_a_session_that_logto_has_ended_says_so_to_scripts_and_forms_too(
         assert response.json()["error"] == "sign_in_required"
         page = form.post("/test/form")
         assert_says(page, 403, "Your text was not saved")
-        assert 'href="/sign-in?next=/">Sign in<' in page.text
+        assert 'href="/sign-in?next=/" target="_blank">Sign in in a new tab<' in page.text
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda b: b.get("/test/guarded"), [first, second]))
         assert [a.headers.get("Location") for a in answers] == ["/sign-in?next=/test/guarded"] * 2

@@ -38,8 +38,7 @@ async def profile() -> str:
     except LogtoUnavailable:
         fresh = False
     facts = {label: readable(name, claims.get(name)) for name, label in CLAIMS.items()}
-    picture = claims.get("picture")
-    return {{ cookiecutter.__await }}render_template("profile.html", facts=facts, picture=picture, fresh=fresh)
+    return {{ cookiecutter.__await }}render_template("profile.html", facts=facts, claims=claims, fresh=fresh)
 
 
 def readable(name: str, value: Any) -> str | None:

@@ -336,9 +336,8 @@ class Oidc(OidcCore):
         try:
             claims = self.decode(idToken, key, typ="jwt", require=["sub"], audience=clientId)
         except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError) as error:
-            early = isinstance(error, jwt.ImmatureSignatureError)
             ahead = self._last_response.clock_ahead if self._last_response else None
-            if early or (ahead or 0) > LEEWAY:
+            if isinstance(error, jwt.ImmatureSignatureError) or (ahead or 0) > LEEWAY:
                 reason = f"check this machine's clock, its new ID token is invalid: {error}"
                 raise LogtoUnavailable(reason) from None
             raise

@@ -9,12 +9,13 @@ from werkzeug.urls import iri_to_uri
 
 from ..config import CONNECTORS
 from ..server.errors import problem, this_page
+from ..server.headers import is_visit
 from ..server.logs import printable
 from ..server.sessions import cookie_attributes, session, store, to_own_host
 from . import pending
 from .client import SessionEnded, logto
 from .oidc import LogtoUnavailable, NotGranted, SignInInvalid
-from .users import ask_to_sign_in, current_user, is_visit
+from .users import ask_to_sign_in, current_user
 
 bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 from werkzeug.local import LocalProxy
 
 from ..server.errors import problem, this_page, wants_json
+from ..server.headers import is_visit
 from ..server.sessions import session, to_own_host
 from .client import logto
 
@@ -96,13 +97,6 @@ def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]:
         {% endif %}
 
     return guarded
-
-
-def is_visit() -> bool:
-    """Return whether the user goes to this page, as the browser says."""
-    headers = request.headers
-    by_script = "HX-Request" in headers or "X-Requested-With" in headers
-    return not by_script and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
 
 
 {{ cookiecutter.__async }}def ask_to_sign_in() -> ResponseReturnValue:

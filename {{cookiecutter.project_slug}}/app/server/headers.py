@@ -39,8 +39,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         permissions=secure.PermissionsPolicy().camera().geolocation().microphone(),
     )
     fixed = list(policy.headers.items())
-    # Werkzeug needs seconds for 30,000 spaces in a Cookie or Accept header, and meanwhile the process
-    # serves nobody else.
+    # Werkzeug needs seconds to read 30,000 spaces in a header, and all other requests wait.
     {% if cookiecutter.framework == "quart" %}
     asgi_app = app.asgi_app
 
@@ -93,3 +92,10 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
                 request.stream.read(64 * 1024)
             {% endif %}
         return response
+
+
+def is_visit() -> bool:
+    """Return whether the user goes to this page, as the browser says, and no script fetches it."""
+    headers = request.headers
+    by_script = "HX-Request" in headers or "X-Requested-With" in headers
+    return not by_script and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"

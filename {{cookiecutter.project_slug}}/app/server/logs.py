@@ -34,9 +34,8 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     plain = app.config["LOG_FORMAT"] == "text"
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name("app")
-    handler.addFilter(_add_request_id)
     # For machines: UTC time, level, logger, message, request_id and the fields of a request.
-    for_machines = JsonFormatter(
+    for_machines = JSONFormatter(
         ["levelname", "name", "message"],
         rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
         reserved_attrs=[*RESERVED_ATTRS, "taskName"],
@@ -101,7 +100,7 @@ class TextFormatter(logging.Formatter):
         self.default_msec_format = "%s.%03d"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.request = getattr(record, "request_id", "-")
+        record.request = g.request_id if has_request_context() and "request_id" in g else "-"
         line = super().formatMessage(record)
         return line if line.isprintable() else printable(line, None)
 
@@ -109,7 +108,10 @@ class TextFormatter(logging.Formatter):
         return "\n".join(printable(line, None) for line in super().formatException(ei).split("\n"))
 
 
-def _add_request_id(record: logging.LogRecord) -> bool:
-    if has_request_context() and "request_id" in g:
-        record.request_id = g.request_id
-    return True
+class JSONFormatter(JsonFormatter):
+    """Objects for machines, each with the ID of its request."""
+
+    def add_fields(self, log_data: dict[str, Any], record: Any, message_dict: Any) -> None:
+        super().add_fields(log_data, record, message_dict)
+        if has_request_context() and "request_id" in g:
+            log_data["request_id"] = g.request_id

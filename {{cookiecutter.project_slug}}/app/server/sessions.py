@@ -54,9 +54,9 @@ def to_own_host(*, again: bool = False) -> ResponseReturnValue | None:
     """
     origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
     host, own = (h.lower().partition(":")[0] for h in (request.host, urlsplit(origin).netloc))
-    page = this_page()
     if host == own or (name in request.cookies and (not again or "moved" in request.args)):
         return None
+    page = this_page()
     if name in request.cookies:
         page += "&moved=1" if "?" in page else "?moved=1"
     response = redirect(origin + page)

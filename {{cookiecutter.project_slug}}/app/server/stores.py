@@ -29,7 +29,6 @@ from redis.exceptions import RedisError
 
 TIME_LIMIT = 3.0  # Seconds to wait for a locked file, or for Redis.
 APP = "{{ cookiecutter.project_slug }}"
-
 Index = Mapping[str, str | None]
 """How to find a session again: the `sub` of its user, and its `sid` at the provider."""
 
