@@ -117,9 +117,10 @@ class Config:
 
     @property
     def ORIGIN(self) -> str:
-        """The app's own origin: scheme, host and port of the callback URL."""
+        """The app's own origin: scheme, host and port of the callback URL, as browsers send it."""
         url = urlsplit(self.LOGTO_CALLBACK_URL)
-        return f"{url.scheme}://{url.netloc}"
+        default = ":443" if url.scheme == "https" else ":80"
+        return f"{url.scheme}://{url.netloc.lower().removesuffix(default)}"
 
     @property
     def POST_SIGN_OUT_URI(self) -> str:

@@ -12,7 +12,6 @@ from werkzeug.sansio.response import Response
 from ..server.sessions import cookie_attributes, store, store_key
 
 LIFETIME = 15 * 60  # Seconds that a user has to sign in.
-LOCK_LIFETIME = 20  # Seconds in which only one request can finish a sign-in.
 MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one removes the oldest.
 
 
@@ -46,8 +45,9 @@ MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one remo
     pending = {{ cookiecutter.__await }}store.load(key)
     if pending is None:
         return None, None
-    first = {{ cookiecutter.__await }}store.lock(f"taken-{key}", LOCK_LIFETIME)
-    return pending["attempt"] if first else None, pending["target"]
+    lock = f"taken-{key}"
+    first = {{ cookiecutter.__await }}store.lock(lock, LIFETIME)
+    return {**pending["attempt"], "lock": lock} if first else None, pending["target"]
 
 
 def cookie_name(state: str) -> str:

@@ -86,8 +86,9 @@ async def callback() -> Response:
     attempt, target = {{ cookiecutter.__await }}pending.take(state)
     if attempt:
         response = await _finish_sign_in(attempt, target or "/")
-        # Logto may respond later, when the user reloads the page.
-        if response.status_code != 503:
+        if response.status_code == 503:
+            {{ cookiecutter.__await }}store.delete(attempt["lock"])  # A reload of the page may work.
+        else:
             response.delete_cookie(pending.cookie_name(state), **cookie_attributes(current_app))
         return response
     if current_user:
@@ -123,7 +124,7 @@ async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
     except LogtoUnavailable as fault:
         return {{ cookiecutter.__await }}logto_unavailable(fault, retry)
     log.info("Signed in: sub=%s", user["sub"])
-    if current_app.config["SESSION_COOKIE_SAMESITE"] == "Strict":
+    if str(current_app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
         # The redirect would still belong to the visit from Logto's site, and carry no such cookie.
         page = {{ cookiecutter.__await }}render_template("continue.html", target=target)
         return {{ cookiecutter.__await }}current_app.make_response(page)

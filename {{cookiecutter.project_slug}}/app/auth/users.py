@@ -1,5 +1,6 @@
 """The signed-in user, and pages that only signed-in users can see."""
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,8 +41,8 @@ class User:
     def initial(self) -> str:
         """The first letter of the display name, in upper case, to show without a picture."""
         letters = unicodedata.normalize("NFC", _visible(self.display_name) or "?")
-        # A flag is two letters.
-        letter = letters[: 2 if "\U0001f1e6" <= letters[0] <= "\U0001f1ff" else 1]
+        # A flag is two of these letters.
+        letter = (re.match("[\U0001f1e6-\U0001f1ff]{2}", letters) or letters)[0]
         # Some letters have no upper case of one letter, such as ß.
         return letter.upper() if len(letter.upper()) == len(letter) else letter
 
@@ -100,11 +101,7 @@ def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]:
 
 
 {{ cookiecutter.__async }}def ask_to_sign_in() -> ResponseReturnValue:
-    """Redirect to the sign-in, with the way back.
-
-    A script gets a 401 as JSON: only a page that the user goes to can start a sign-in. A form
-    gets a page that says that nothing was saved.
-    """
+    """Redirect a visit to the sign-in, with the way back. A script gets a 401, a form a 403."""
     if wants_json() or not is_visit():
         return jsonify(error="sign_in_required", message="Sign in first."), 401
     if request.method not in ("GET", "HEAD"):

@@ -89,8 +89,8 @@ def this_page() -> str:
     {% else %}
     case = error.name.lower().replace(" ", "_")
     {% endif %}
-    texts = {"name": error.name, "default": error.description}
-    if error.description != type(error).description:
+    texts = {"name": error.name, "default": error.description or ""}
+    if error.description and error.description != type(error).description:
         texts["description"] = error.description  # A view has passed it to `abort`.
     response = {{ cookiecutter.__await }}problem(error.code or 500, case, **texts)
     for name, value in error.get_headers():

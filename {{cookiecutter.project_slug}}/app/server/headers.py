@@ -97,5 +97,6 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
 def is_visit() -> bool:
     """Return whether the user goes to this page, as the browser says, and no script fetches it."""
     headers = request.headers
-    by_script = "HX-Request" in headers or "X-Requested-With" in headers
+    # Browsers within Android apps send the name of the app in X-Requested-With.
+    by_script = "HX-Request" in headers or headers.get("X-Requested-With") == "XMLHttpRequest"
     return not by_script and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"

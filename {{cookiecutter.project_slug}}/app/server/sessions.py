@@ -60,7 +60,8 @@ def to_own_host(*, again: bool = False) -> ResponseReturnValue | None:
     if name in request.cookies:
         page += "&moved=1" if "?" in page else "?moved=1"
     response = redirect(origin + page)
-    response.set_cookie(name, "own", max_age=30, **cookie_attributes(current_app))
+    attributes = {**cookie_attributes(current_app), "samesite": "Lax"}
+    response.set_cookie(name, "own", max_age=30, **attributes)
     return response
 
 

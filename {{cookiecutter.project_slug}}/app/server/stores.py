@@ -166,8 +166,7 @@ class SQLiteStore:
         with suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        # Overwrite deleted tokens in the file.
-        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # Overwrite deleted tokens.
         connection.executescript(self.SCHEMA)
         connection.create_function("merged", 3, _merged, deterministic=True)
         return connection
