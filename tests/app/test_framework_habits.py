@@ -24,6 +24,7 @@ from uuid import UUID
 import pytest
 from conftest import Auth
 from markupsafe import Markup
+from werkzeug.exceptions import HTTPException
 
 import app.auth as auth_package
 from app.auth import current_user, logto, sign_in_required
@@ -47,6 +48,22 @@ def cookie_of(response):
 """
 
 HABITS = {
+    "an error of your own without a text shows no None": """
+class PaymentRequired(HTTPException):
+    code = 402
+
+
+async def test_it(start):
+    app = await start()
+
+    @app.get("/paid")
+    async def paid():
+        raise PaymentRequired
+
+    response = await app.test_client().get("/paid")
+    assert response.status_code == 402
+    assert "None" not in await response.get_data(as_text=True)
+""",
     "cookie settings are honoured": """
 async def test_it(start):
     app = await start()

@@ -1,14 +1,16 @@
 """What a browser fetches without the user, and what the user opens twice or too late."""
 
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from html import unescape
 from re import search
 from urllib.parse import quote
 
 import pytest
 from processes import until
-from sites import Browser, Site, assert_says, both_frameworks, query, slow
+from sites import Browser, Site, answer, assert_says, both_frameworks, query, slow
 
 Sites = Callable[..., Site]
 
@@ -25,6 +27,7 @@ SCRIPTS = {
 }
 VISITS = {
     "a page": {"Sec-Fetch-Mode": "navigate", "Accept": "text/html,*/*;q=0.8"},
+    "an Android app": {"Sec-Fetch-Mode": "navigate", "X-Requested-With": "com.google.android.gm"},
     "an older browser": {"Accept": "text/html,application/xhtml+xml"},
     "a command line": {"Accept": "*/*"},
     "no header": {},
@@ -197,6 +200,39 @@ def test_a_callback_that_comes_again_leads_a_signed_in_user_to_the_target(
         assert tab.get(callback).headers["Location"] == "/profile"
         assert first.result().headers["Location"] == "/profile"
     assert site.logto.calls("/oidc/token") == calls + 1
+
+
+@both_frameworks
+def test_a_callback_that_comes_long_after_the_sign_in_is_not_sent_to_logto_again(
+    sites: Sites, framework: str
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    callback = browser.answer(browser.start())
+    late = site.browser()
+    late.http.cookies.update(browser.http.cookies)
+    browser.get(callback)
+    with closing(sqlite3.connect(site.database)) as connection:
+        # A minute later.
+        connection.execute("UPDATE sessions SET expires_at = expires_at - 60")
+        connection.commit()
+    calls = site.logto.calls("/oidc/token")
+    assert_says(late.get(callback), 400, "This sign-in has expired", "/sign-in?next=/")
+    assert site.logto.calls("/oidc/token") == calls
+
+
+@both_frameworks
+def test_a_reload_finishes_a_sign_in_once_logto_responds_again(
+    sites: Sites, framework: str
+) -> None:
+    site = sites(framework)
+    browser = site.browser()
+    callback = browser.answer(browser.start("/sign-in?next=/profile"))
+    with site.logto.fault("/oidc/token", answer("429 Too Many Requests", "{}")):
+        for _ in range(2):
+            assert_says(browser.get(callback), 503, "Sign-in is unavailable")
+    assert browser.get(callback).headers["Location"] == "/profile"
+    assert browser.is_signed_in
 
 
 # A form that comes too late

@@ -150,7 +150,7 @@ def test_with_strict_cookies_a_sign_in_ends_on_the_page(
     url = f"sqlite:///{tmp_path}/sessions.sqlite3"
     project = bake(framework=framework)
     # For a browser, 127.0.0.1 and the localhost of Logto are two sites.
-    with serving(project, framework, url, host="127.0.0.1", TEST_SAMESITE="Strict") as site:
+    with serving(project, framework, url, host="127.0.0.1", TEST_SAMESITE="strict") as site:
         page.goto(f"{site.url}/profile?tab=1&name=%22%26")
         assert {each.get("sameSite") for each in page.context.cookies(site.url)} == {"Lax"}
         page.get_by_role("button", name="Alice Archer").click()

@@ -1,5 +1,6 @@
 """The configuration, from the environment and from `.env`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,20 @@ def test_a_wrong_value_is_reported_before_the_app_starts(
     message = caught.value.format_message()
     assert name in message
     assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("callback", "origin"),
+    [
+        ("https://Books.Example:443/callback", "https://books.example"),
+        ("http://LOCALHOST:3000/callback", "http://localhost:3000"),
+        ("http://localhost:8080/callback", "http://localhost:8080"),
+    ],
+)
+def test_the_own_origin_is_written_as_browsers_send_it(
+    config: Config, callback: str, origin: str
+) -> None:
+    assert origin == replace(config, LOGTO_CALLBACK_URL=callback).ORIGIN
 
 
 def test_https_is_https_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
