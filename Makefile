@@ -9,6 +9,9 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
+# A command that fails shows all that it said. With -qq, pip would not say that its index is away.
+OR_SHOW = >$(VENV)/log.txt 2>&1 || { cat $(VENV)/log.txt >&2; exit 1; }
+
 # npm reports its errors and nothing else.
 NPM := --no-audit --no-fund --loglevel=error
 
@@ -32,11 +35,11 @@ demo: $(VENV)/.baking  ## bake the default answers and run them: FRAMEWORK=quart
 		echo "Installing the packages of the demo, once ..." && cd $(DEMO) && \
 		if command -v uv >/dev/null; then \
 			uv venv -q --clear --python $(abspath $(BIN))/python venv && cd bookstore && \
-			VIRTUAL_ENV=../venv uv pip install -qq -e . --group dev; \
+			VIRTUAL_ENV=../venv uv pip install -q -e . --group dev; \
 		else \
 			$(abspath $(BIN))/python -m venv --clear venv && cd bookstore && \
-			../venv/bin/python -m pip install -qq --upgrade pip && \
-			../venv/bin/python -m pip install -qq -e . --group dev; \
+			../venv/bin/python -m pip install -q --upgrade pip && \
+			../venv/bin/python -m pip install -q -e . --group dev; \
 		fi && cp pyproject.toml ../installed.toml; }
 	@echo "The project is in $(DEMO)/bookstore; the next 'make demo' bakes it anew."
 	@cd $(DEMO)/bookstore && exec ../venv/bin/python -m dev --port $(PORT) --logto-port $(LOGTO_PORT)
@@ -83,13 +86,13 @@ programs:
 $(VENV)/.baking: pyproject.toml | python
 	@echo "Setting up $(VENV), once ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install -qq --group bake
+	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1' $(OR_SHOW)
+	@$(BIN)/python -m pip install -q --group bake $(OR_SHOW)
 	@touch $@
 
 $(VENV)/.testing: $(VENV)/.baking cookiecutter.json $(TEMPLATE)/pyproject.toml tests/requirements.py
 	@$(BIN)/python tests/requirements.py >$(VENV)/requirements.txt
-	@$(BIN)/python -m pip install -qq --group test -r $(VENV)/requirements.txt
+	@$(BIN)/python -m pip install -q --group test -r $(VENV)/requirements.txt $(OR_SHOW)
 	@touch $@
 
 tests/node/node_modules/.ready tests/catalog/node_modules/.ready: \

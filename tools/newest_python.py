@@ -32,7 +32,7 @@ VERSION = "import sys; print(*sys.version_info[:2])"
 CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
 DAYS = 7
 """Days until the Debian in build/ is made anew."""
-TIME_LIMIT = 900
+TIME_LIMIT = 600
 """Seconds for one command."""
 ISOLATED = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
 """Ends all processes of a command with it, and keeps its mounts from this machine."""

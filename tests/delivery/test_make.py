@@ -1,6 +1,7 @@
 """The Makefile and .ci/run: what goes wrong during the set-up is shown, and a red test ends the run."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,18 +14,29 @@ from conftest import environment
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs make and a POSIX shell")
 
 NPM_PACKAGES = "tests/node/node_modules/.ready"
+NOWHERE = "http://127.0.0.1:9/"
+REFUSED = re.compile("ECONNREFUSED|Connection refused")
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A fresh clone, with the Python environment of this one, where npm reaches no registry."""
-    for name in ("Makefile", "tests/node/package.json", "tests/node/package-lock.json"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv/bin").symlink_to(Path(sys.executable).parent)
-    (tmp_path / ".venv/.testing").touch()
-    return tmp_path
+    """A fresh clone with nothing set up."""
+    clone = tmp_path / "clone"
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "build", "node_modules", "docs", "__pycache__"
+    )
+    shutil.copytree(ROOT, clone, ignore=ignored)
+    return clone
+
+
+@pytest.fixture
+def installed(clone: Path) -> Path:
+    """A clone with the Python packages of this one, and nothing from npm."""
+    (clone / ".venv").mkdir()
+    (clone / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    for name in ("baking", "testing"):
+        (clone / f".venv/.{name}").touch()
+    return clone
 
 
 def make(clone: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -32,7 +44,7 @@ def make(clone: Path, *words: str, **variables: str) -> subprocess.CompletedProc
     # A make above this one passes its options in these.
     env = {name: value for name, value in env.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
     return subprocess.run(
-        ["make", "--old-file=.venv/.testing", *words],
+        ["make", *words],
         cwd=clone,
         env=env,
         stdin=subprocess.DEVNULL,
@@ -44,15 +56,28 @@ def make(clone: Path, *words: str, **variables: str) -> subprocess.CompletedProc
 
 @pytest.mark.parametrize("ci", ["", "true"])
 def test_an_npm_that_reaches_no_registry_says_why_and_ends_the_run_in_ci_only(
-    clone: Path, ci: str
+    installed: Path, tmp_path: Path, ci: str
 ) -> None:
-    nowhere = {"npm_config_registry": "http://127.0.0.1:9/", "npm_config_fetch_retries": "0"}
-    cache = str(clone / "cache")
-    done = make(clone, NPM_PACKAGES, CI=ci, npm_config_cache=cache, **nowhere)
-    assert "ECONNREFUSED" in done.stderr
+    nowhere = {"npm_config_registry": NOWHERE, "npm_config_fetch_retries": "0"}
+    done = make(installed, NPM_PACKAGES, CI=ci, npm_config_cache=str(tmp_path / "cache"), **nowhere)
+    assert REFUSED.search(done.stderr)
     assert (done.returncode != 0) is bool(ci)
     assert ("tests that need them are left out" in done.stdout) is not bool(ci)
-    assert not (clone / NPM_PACKAGES).exists()
+    assert not (installed / NPM_PACKAGES).exists()
+
+
+def test_a_pip_that_reaches_no_index_says_why(clone: Path) -> None:
+    nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": NOWHERE, "PIP_RETRIES": "1"}
+    done = make(clone, ".venv/.baking", f"PYTHON={sys.executable}", **nowhere)
+    assert done.returncode != 0
+    assert REFUSED.search(done.stderr)
+
+
+def test_a_uv_that_reaches_no_index_says_why_in_the_demo(installed: Path, tmp_path: Path) -> None:
+    nowhere = {"UV_DEFAULT_INDEX": NOWHERE, "UV_HTTP_RETRIES": "0"}
+    done = make(installed, "demo", UV_CACHE_DIR=str(tmp_path / "cache"), **nowhere)
+    assert done.returncode != 0
+    assert REFUSED.search(done.stderr)
 
 
 @pytest.mark.parametrize("red", ["check", "test-newest", "test", "nothing"])
