@@ -9,13 +9,19 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
+# A command that fails shows all that it said. With -qq, pip would not say that its index is away.
+OR_SHOW = >$(VENV)/log.txt 2>&1 || { cat $(VENV)/log.txt >&2; exit 1; }
+
+# npm reports its errors and nothing else.
+NPM := --no-audit --no-fund --loglevel=error
+
 FRAMEWORK ?= flask
 PORT ?= 3000
 LOGTO_PORT ?= 3001
 DEMO := build/demo/$(FRAMEWORK)
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo test test-backstage workshop pictures check clean python programs
+.PHONY: help bench demo test test-backstage test-newest workshop pictures check clean python programs
 
 help:  ## what can be made
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,11 +35,11 @@ demo: $(VENV)/.baking  ## bake the default answers and run them: FRAMEWORK=quart
 		echo "Installing the packages of the demo, once ..." && cd $(DEMO) && \
 		if command -v uv >/dev/null; then \
 			uv venv -q --clear --python $(abspath $(BIN))/python venv && cd bookstore && \
-			VIRTUAL_ENV=../venv uv pip install -qq -e . --group dev; \
+			VIRTUAL_ENV=../venv uv pip install -q -e . --group dev; \
 		else \
 			$(abspath $(BIN))/python -m venv --clear venv && cd bookstore && \
-			../venv/bin/python -m pip install -qq --upgrade pip && \
-			../venv/bin/python -m pip install -qq -e . --group dev; \
+			../venv/bin/python -m pip install -q --upgrade pip && \
+			../venv/bin/python -m pip install -q -e . --group dev; \
 		fi && cp pyproject.toml ../installed.toml; }
 	@echo "The project is in $(DEMO)/bookstore; the next 'make demo' bakes it anew."
 	@cd $(DEMO)/bookstore && exec ../venv/bin/python -m dev --port $(PORT) --logto-port $(LOGTO_PORT)
@@ -43,6 +49,10 @@ test: programs $(VENV)/.testing tests/node/node_modules/.ready tests/catalog/nod
 
 test-backstage: $(VENV)/.testing tests/catalog/engine/node_modules/.ready  ## both templates for Backstage in its newest engine, with its modules, which are large
 	@$(BIN)/python -m pytest tests/catalog/with_the_engine.py $(ARGS)
+
+test-newest: python  ## the generated projects with the newest Python of Debian, and the newest packages; NEWEST=python3.14 for another
+	@test -n "$(NEWEST)" -o "$$(id -u)" != 0 || .ci/system-packages $(PYTHON) debootstrap
+	@PYTHONPATH=tests $(PYTHON) tools/newest_python.py $(if $(NEWEST),--python $(NEWEST))
 
 workshop: $(VENV)/.testing  ## all that a workshop without a network needs, in build/workshop
 	@$(BIN)/python tools/workshop_kit.py $(ARGS)
@@ -76,21 +86,22 @@ programs:
 $(VENV)/.baking: pyproject.toml | python
 	@echo "Setting up $(VENV), once ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install -qq --group bake
+	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1' $(OR_SHOW)
+	@$(BIN)/python -m pip install -q --group bake $(OR_SHOW)
 	@touch $@
 
 $(VENV)/.testing: $(VENV)/.baking cookiecutter.json $(TEMPLATE)/pyproject.toml tests/requirements.py
 	@$(BIN)/python tests/requirements.py >$(VENV)/requirements.txt
-	@$(BIN)/python -m pip install -qq --group test -r $(VENV)/requirements.txt
+	@$(BIN)/python -m pip install -q --group test -r $(VENV)/requirements.txt $(OR_SHOW)
 	@touch $@
 
 tests/node/node_modules/.ready tests/catalog/node_modules/.ready: \
 		tests/%/node_modules/.ready: tests/%/package-lock.json | $(VENV)/.testing
-	@cd tests/$* && PATH="$(abspath $(BIN)):$$PATH" npm ci --silent
-	@touch $@
+	@cd tests/$* && if PATH="$(abspath $(BIN)):$$PATH" npm ci $(NPM) >/dev/null; then touch node_modules/.ready; \
+		elif [ "$$CI" = true ]; then exit 1; \
+		else echo "npm could not install the packages of tests/$*: tests that need them are left out."; fi
 
 tests/catalog/engine/node_modules/.ready: tests/catalog/engine/package.json | $(VENV)/.testing
 	@echo "Installing Backstage's engine, once: it takes 300 MB ..."
-	@cd $(<D) && PATH="$(abspath $(BIN)):$$PATH" npm install --silent
+	@cd $(<D) && PATH="$(abspath $(BIN)):$$PATH" npm install $(NPM) >/dev/null
 	@touch $@

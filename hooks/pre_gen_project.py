@@ -118,6 +118,7 @@ RULES = {
 # Cookiecutter computes these from the answers.
 COMPUTED = (
     "__reserved_slugs",
+    "__version",
     "__name_slug",
     "__async",
     "__await",

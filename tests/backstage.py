@@ -117,4 +117,4 @@ def tasks(
 def need_the_packages() -> None:
     """Leave the test out if Node.js or the packages of tests/catalog are not there."""
     if not (CATALOG / "node_modules/.ready").exists():
-        missing("node")
+        missing("npm packages")

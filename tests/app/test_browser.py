@@ -208,7 +208,7 @@ def test_every_page_fits_the_screen_and_can_be_used_by_all(
     new_context: NewContext, site: Site
 ) -> None:
     if not AXE.exists():
-        missing("node")
+        missing("npm packages")
     # Only so that axe can be put into the page.
     context = new_context(bypass_csp=True)
     context.add_init_script(path=AXE)

@@ -34,8 +34,8 @@ pytestmark = pytest.mark.xdist_group("bakes")
 # The app's own Jinja, which comes out of the bake as it went in.
 OWN_JINJA = [*SETTINGS["_copy_without_render"], "app/templates/*"]
 
-# A pipeline writes ${{ ... }}, and that is its own. Cookiecutter by its name may be spoken of.
-LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter")
+# A pipeline writes ${{ ... }}, and that is its own. Cookiecutter and the template may be named.
+LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter(?!-logto)")
 
 CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
@@ -53,7 +53,12 @@ TRACES: dict[tuple[str, Answer], list[str]] = {
     ("use_docker", True): ["docker", "compose.yaml"],
     ("ci", "github"): [".github/", "dependabot"],
     ("ci", "gitlab"): ["gitlab"],
-    ("catalog_owner", FILLED["catalog_owner"]): ["backstage", FILLED["catalog_owner"]],
+    ("catalog_owner", FILLED["catalog_owner"]): [
+        "backstage",
+        "mkdocs.yml",
+        "techdocs",
+        FILLED["catalog_owner"],
+    ],
 }
 
 

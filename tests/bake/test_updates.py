@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from answers import TEMPLATE
+from answers import SETTINGS, TEMPLATE
 from conftest import Bake, BakedProject, environment
 from repositories import commit_all, git, template_repository
 
@@ -144,6 +144,21 @@ def test_a_change_of_the_template_arrives_as_a_clean_patch(
     assert (service / "THEIRS.md").read_text("utf-8") == "flask\n"
     assert (service / ".env").read_text("utf-8") == OWN_ENV
     assert cruft("check").returncode == 0
+
+
+def test_an_update_brings_the_new_version_of_the_template(
+    service: Path, repository: Path, cruft: Cruft
+) -> None:
+    settings = repository / "cookiecutter.json"
+    text = settings.read_text("utf-8")
+    new = text.replace(f'"__version": "{SETTINGS["__version"]}"', '"__version": "99.0.0"')
+    assert new != text
+    settings.write_text(new, "utf-8")
+    commit_all(repository, "Release")
+    updated = cruft("update", "--skip-apply-ask")
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    assert 'version = "99.0.0"\n' in (service / "pyproject.toml").read_text("utf-8")
+    assert "version 99.0.0 of the template" in (service / "README.md").read_text("utf-8")
 
 
 def insert(path: Path, text: str, *, at_the_end: bool = False) -> None:

@@ -52,7 +52,7 @@ Connector = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 def connector(node: str) -> Connector:
     """Ask the real connector for the address of a sign-in, for each config."""
     if not (ROOT / "tests/node/node_modules/@logto/connector-azuread").exists():
-        missing("node")
+        missing("npm packages")
 
     def ask(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         done = subprocess.run(

@@ -1,0 +1,88 @@
+"""The README's way to trace the app with OpenTelemetry."""
+
+import json
+import re
+import shutil
+import signal
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from conftest import Bake, BakedProject, types_cache
+from processes import free_port
+
+
+def instrumented(project: BakedProject, folder: Path) -> BakedProject:
+    """Copy a project and add the lines of its README, if there are any."""
+    copy = replace(project, path=Path(shutil.copytree(project.path, folder / "project")))
+    traces = (
+        copy.read("README.md").partition("- **Traces**")[2].partition("\n\nThe `Dockerfile`")[0]
+    )
+    factory = copy.path / "app/__init__.py"
+    text = factory.read_text("utf-8")
+    for code in re.findall(r"```python\n(.*?)```", traces, re.S):
+        lines = textwrap.dedent(code).splitlines(keepends=True)
+        imports = [line for line in lines if line.startswith("from ")]
+        rest = "".join(line for line in lines if line not in imports).strip()
+        start, end = text.index("\nfrom ") + 1, text.index("    return app\n")
+        call = textwrap.indent(f"{rest}\n", "    ")
+        text = text[:start] + "".join(imports) + text[start:end] + call + text[end:]
+    factory.write_text(text, "utf-8")
+    return copy
+
+
+def spans(output: str) -> Iterator[dict[str, Any]]:
+    """Read the spans that the console exporter has printed."""
+    for found in re.finditer(r"^\{$.*?^\}$", output, re.S | re.M):
+        yield json.loads(found[0])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+def test_a_sign_in_is_traced_up_to_the_calls_to_logto_and_its_code_is_not(
+    bake: Bake, tmp_path: Path, framework: str
+) -> None:
+    project = instrumented(bake(framework=framework), tmp_path)
+    port, logto_port = free_port(), free_port()
+    [excluded] = re.findall(r"`OTEL_PYTHON_EXCLUDED_URLS=(\S+)`", project.read("README.md"))
+    variables = {
+        "LOGTO_ENDPOINT": f"http://localhost:{logto_port}",
+        "LOGTO_CALLBACK_URL": f"http://localhost:{port}/callback",
+        "OTEL_PYTHON_EXCLUDED_URLS": excluded,
+        "OTEL_TRACES_EXPORTER": "console",
+        # Milliseconds until a span is sent. A span that waits is lost when the app stops.
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+    }
+    [command] = re.findall(r"^granian --.*", project.read("README.md"), re.M)
+    command = ["opentelemetry-instrument", *command.replace("3000", str(port)).split()]
+    logto = project.start("python", "-m", "dev.local_logto", "--port", str(logto_port), **variables)
+    with logto as provider, project.start(*command, **variables) as app:
+        provider.wait_for(f"http://localhost:{logto_port}/oidc/jwks")
+        app.wait_for(f"http://localhost:{port}/healthz")
+        assert httpx2.get(f"http://localhost:{port}/callback?code=hush").status_code == 400
+        assert httpx2.get(f"http://localhost:{port}/sign-in").status_code == 302
+        app.wait_for_text('"name": "GET /sign-in"')
+        time.sleep(0.3)
+        app.send(signal.SIGTERM)
+        assert app.exit_code() == 0
+        traced = list(spans(app.output))
+    servers = [span for span in traced if span["kind"] == "SpanKind.SERVER"]
+    assert [span["name"] for span in servers] == ["GET /sign-in"]
+    calls = [span for span in traced if span["kind"] == "SpanKind.CLIENT"]
+    assert {span["parent_id"] for span in calls} == {servers[0]["context"]["span_id"]}
+    assert any(str(logto_port) in span["attributes"]["http.url"] for span in calls)
+    assert "hush" not in json.dumps(traced)
+
+
+def test_the_lines_for_quart_keep_the_types_right(bake: Bake, tmp_path: Path) -> None:
+    project = instrumented(bake(framework="quart"), tmp_path)
+    assert "OpenTelemetryMiddleware" in project.read("app/__init__.py")
+    project.run("python", "-m", "mypy", "--cache-dir", types_cache("quart"))
