@@ -200,7 +200,12 @@ def debian() -> Machine:
     for name in (Path("etc/resolv.conf"), Path("etc/hosts"), CERTIFICATES):
         if (Path("/") / name).exists():
             shutil.copyfile(Path("/") / name, DEBIAN / name)
-    return Machine("/usr/bin/python3", DEBIAN / "srv", DEBIAN)
+    machine = Machine("/usr/bin/python3", DEBIAN / "srv", DEBIAN)
+    machine.folder.mkdir(exist_ok=True)
+    probe = machine.attempt("true")
+    if not probe.good:
+        raise UnavailableError(f"No command can run in the Debian: {probe.last_line}")
+    return machine
 
 
 def projects(framework: str) -> Iterator[tuple[str, Answers]]:
