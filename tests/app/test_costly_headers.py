@@ -5,7 +5,8 @@ import re
 import shlex
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -158,18 +159,22 @@ def speaks_http_2(port: int) -> bool:
 
 
 class Upstream(BaseHTTPRequestHandler):
-    """The app behind the proxy, which takes headers of any size."""
+    """The app behind the proxy, which takes headers of any size, and responds with its cookies."""
 
     def do_GET(self) -> None:
+        body = (self.headers["Cookie"] or "").encode()
         self.send_response(200)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-def test_the_proxy_refuses_headers_of_60_kilobytes(bake: Bake, tmp_path: Path) -> None:
+@contextmanager
+def proxied(bake: Bake, folder: Path) -> Iterator[int]:
+    """Run the proxy of a bake with this app behind it. Give the proxy's port."""
     upstream, port = HTTPServer(("127.0.0.1", 0), Upstream), free_port()
     threading.Thread(target=upstream.serve_forever, args=(0.05,), daemon=True).start()
     caddyfile = bake().read("Caddyfile").replace("tls internal", "")
@@ -178,13 +183,33 @@ def test_the_proxy_refuses_headers_of_60_kilobytes(bake: Bake, tmp_path: Path) -
         r"dynamic a app 3000 \{[^}]*\}", f"to 127.0.0.1:{upstream.server_port}", caddyfile
     )
     assert there == 1
-    (tmp_path / "Caddyfile").write_text(caddyfile, "utf-8")
+    (folder / "Caddyfile").write_text(caddyfile, "utf-8")
     command = [program("caddy", environment()), "run", "--config", "Caddyfile"]
     try:
-        with running(command, tmp_path, environment(HOME=str(tmp_path))) as proxy:
+        with running(command, folder, environment(HOME=str(folder))) as proxy:
             proxy.wait_for(f"http://localhost:{port}/")
-            assert send(port, {"Cookie": "x" * 20 * KILOBYTE}) == 200
-            assert send(port, {"Cookie": "x" * 60 * KILOBYTE}) == 431
+            yield port
     finally:
         upstream.shutdown()
         upstream.server_close()
+
+
+def test_the_proxy_refuses_headers_of_60_kilobytes(bake: Bake, tmp_path: Path) -> None:
+    with proxied(bake, tmp_path) as port:
+        assert send(port, {"Cookie": "x" * 20 * KILOBYTE}) == 200
+        assert send(port, {"Cookie": "x" * 60 * KILOBYTE}) == 431
+
+
+def test_the_proxy_drops_a_cookie_that_would_hide_the_others(bake: Bake, tmp_path: Path) -> None:
+    with proxied(bake, tmp_path) as port:
+        for sent, kept in (
+            ("a=1; bookstore-session=abc", "a=1; bookstore-session=abc"),
+            ("a=1; b=\xe9; bookstore-session=abc", "a=1; bookstore-session=abc"),
+            ("\xe9=1; bookstore-session=abc", "bookstore-session=abc"),
+            # The rest of a name must not become the name of another cookie.
+            ("bookstore-session\xe9=evil; a=1", "a=1"),
+        ):
+            connection = http.client.HTTPConnection("localhost", port, timeout=60)
+            connection.request("GET", "/", headers={"Cookie": sent})
+            assert connection.getresponse().read().decode().strip("; ") == kept
+            connection.close()
