@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
 from conftest import BakedProject
 
 
@@ -58,16 +59,19 @@ def is_root() -> bool:
 
 
 def uv_variables() -> dict[str, str]:
-    """Tell uv which package index pip uses here."""
+    """Tell uv which package index pip uses here, and to trust the certificates of this machine."""
     index = os.environ.get("PIP_INDEX_URL")
-    return {"UV_DEFAULT_INDEX": index} if index else {}
+    return {"UV_SYSTEM_CERTS": "true"} | ({"UV_DEFAULT_INDEX": index} if index else {})
 
 
 def with_a_lock(project: BakedProject, folder: Path, *pins: str) -> BakedProject:
     """Copy a project into a folder and lock its packages, some of them to these versions."""
     copy = replace(project, path=Path(shutil.copytree(project.path, folder / "locked")))
     words = [word for pin in pins for word in ("--upgrade-package", pin)]
-    copy.run("uv", "lock", "--quiet", *words, **uv_variables())
+    done = copy.attempt("uv", "lock", "--quiet", *words, **uv_variables())
+    if "Failed to fetch" in done.stderr:
+        pytest.skip("uv does not reach its package index here")
+    assert done.returncode == 0, done.stderr
     return copy
 
 
