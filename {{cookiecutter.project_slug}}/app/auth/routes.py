@@ -60,8 +60,7 @@ async def sign_in(first_screen: str = "") -> ResponseReturnValue:
         **{name: value for name, value in parameters.items() if value},
     )
     response = redirect(url)
-    target = local_path(request.args.get("next", "/"))
-    {{ cookiecutter.__await }}pending.remember(response, state, attempt, target)
+    {{ cookiecutter.__await }}pending.remember(response, state, attempt, local_path(request.args.get("next", "/")))
     return response
 
 
