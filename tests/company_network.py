@@ -9,10 +9,11 @@ import socketserver
 import ssl
 import threading
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -21,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from processes import free_port
 from sites import FaultyLogto, Handler
 from werkzeug.serving import make_server
+
+T = TypeVar("T")
 
 NAME = "logto.example"
 """The host of Logto. Only the proxy finds it: no name server does (RFC 6761, 6.5)."""
@@ -173,6 +176,23 @@ def company_network(folder: Path, user: str = f"company:{PASSWORD}") -> Iterator
             network.tls.shutdown()
             network.tls.server_close()
             proxy.shutdown()
+
+
+@contextmanager
+def offices_of(build: Callable[..., T], folders: Any) -> Iterator[Callable[[str], T]]:
+    """Give a function that returns the office of a framework, built when it is first asked for.
+
+    `build` takes the framework, a folder, the network of the company, and a stack for what the office
+    needs until the end. `folders` is pytest's `tmp_path_factory`.
+    """
+    with ExitStack() as stack:
+
+        @cache
+        def office(framework: str) -> T:
+            folder = folders.mktemp("office")
+            return build(framework, folder, stack.enter_context(company_network(folder)), stack)
+
+        yield office
 
 
 def certificate(folder: Path, authority: Path) -> Path:

@@ -4,13 +4,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from company_network import ENDPOINT, NAME, PASSWORD, Network, company_network, proxies
+from company_network import ENDPOINT, NAME, PASSWORD, Network, offices_of, proxies
 from conftest import Bake
 from sites import Browser, Site, assert_says, both_frameworks, serving
 from token_faults import ALICE, DISCOVERY, the_pause_after
@@ -37,23 +36,20 @@ Offices = Callable[[str], Office]
 @pytest.fixture(scope="module")
 def offices(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offices]:
     """Give the office of a framework, started when it is first asked for."""
-    with ExitStack() as stack:
 
-        @cache
-        def office(framework: str) -> Office:
-            folder = tmp_path_factory.mktemp("office")
-            network = stack.enter_context(company_network(folder))
-            variables: dict[str, Any] = proxies(https=network.proxy.url) | {
-                "LOGTO_ENDPOINT": ENDPOINT,
-                "SSL_CERT_FILE": str(network.authority),
-            }
-            url = f"sqlite:///{folder}/sessions.sqlite3"
-            started = serving(bake(framework=framework), framework, url, **variables)
-            site = stack.enter_context(started)
-            site.secrets.add(PASSWORD)
-            network.connect(site.logto)
-            return Office(site, network)
+    def build(framework: str, folder: Path, network: Network, stack: ExitStack) -> Office:
+        variables: dict[str, Any] = proxies(https=network.proxy.url) | {
+            "LOGTO_ENDPOINT": ENDPOINT,
+            "SSL_CERT_FILE": str(network.authority),
+        }
+        url = f"sqlite:///{folder}/sessions.sqlite3"
+        started = serving(bake(framework=framework), framework, url, **variables)
+        site = stack.enter_context(started)
+        site.secrets.add(PASSWORD)
+        network.connect(site.logto)
+        return Office(site, network)
 
+    with offices_of(build, tmp_path_factory) as office:
         yield office
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from company_network import (
     NAME,
     PASSWORD,
     Network,
-    company_network,
+    offices_of,
     proxies,
 )
 from conftest import Bake
@@ -48,15 +48,11 @@ Offices = Callable[[str], Office]
 @pytest.fixture(scope="module")
 def offices(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offices]:
     """Give the office of a framework, started when it is first asked for."""
-    with ExitStack() as stack:
 
-        @cache
-        def office(framework: str) -> Office:
-            folder = tmp_path_factory.mktemp("office")
-            network = stack.enter_context(company_network(folder))
-            started = stack.enter_context(commands(bake(framework=framework), folder))
-            return Office(started, network)
+    def build(framework: str, folder: Path, network: Network, stack: ExitStack) -> Office:
+        return Office(stack.enter_context(commands(bake(framework=framework), folder)), network)
 
+    with offices_of(build, tmp_path_factory) as office:
         yield office
 
 
