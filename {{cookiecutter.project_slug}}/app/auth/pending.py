@@ -29,7 +29,7 @@ MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one remo
     key, entry = f"sign-in:{store_key(cookie)}", {"attempt": attempt, "target": target}
     {{ cookiecutter.__await }}store.create(key, entry, LIFETIME, index={})
     # Lax also if SESSION_COOKIE_SAMESITE is Strict: the callback comes from another site.
-    attributes = {**cookie_attributes(current_app), "samesite": "Lax"}
+    attributes = cookie_attributes(current_app, samesite="Lax")
     response.set_cookie(cookie_name(state), cookie, max_age=LIFETIME, **attributes)
 
 

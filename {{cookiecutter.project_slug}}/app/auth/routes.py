@@ -86,7 +86,7 @@ async def callback() -> Response:
     if attempt:
         response = await _finish_sign_in(attempt, target or "/")
         if response.status_code == 503:
-            {{ cookiecutter.__await }}store.delete(attempt["lock"])  # A reload of the page may work.
+            {{ cookiecutter.__await }}store.delete(attempt["lock"])  # Now a reload can finish the sign-in.
         else:
             response.delete_cookie(pending.cookie_name(state), **cookie_attributes(current_app))
         return response
@@ -124,7 +124,7 @@ async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
         return {{ cookiecutter.__await }}logto_unavailable(fault, retry)
     log.info("Signed in: sub=%s", user["sub"])
     if str(current_app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
-        # The redirect would still belong to the visit from Logto's site, and carry no such cookie.
+        # Browsers send no Strict cookie with a redirect that began on Logto's site.
         page = {{ cookiecutter.__await }}render_template("continue.html", target=target)
         return {{ cookiecutter.__await }}current_app.make_response(page)
     return redirect(target)

@@ -40,17 +40,18 @@ def store_key(cookie: str) -> str:
     return hashlib.sha256(cookie.encode()).hexdigest()
 
 
-def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}) -> dict[str, Any]:
+def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}, **changes: str) -> dict[str, Any]:
     """Return the attributes of the app's cookies, as the SESSION_COOKIE_ settings define them."""
     names = ("domain", "path", "secure", "httponly", "samesite", "partitioned")
-    return {name: getattr(app.session_interface, f"get_cookie_{name}")(app) for name in names}
+    interface = app.session_interface
+    return {name: getattr(interface, f"get_cookie_{name}")(app) for name in names} | changes
 
 
 def to_own_host(*, again: bool = False) -> ResponseReturnValue | None:
-    """Redirect to the same page of the app's own host, if the browser uses another name of it.
+    """Redirect to the same page under the app's own host name, if the browser uses another name.
 
-    Cookies that are set for one name do not reach the other. Behind a proxy that replaces the Host
-    header, this is in vain. So within 30 seconds, only `again` redirects once more.
+    Browsers send the cookies of one name to no other name. A proxy may replace the Host header, so
+    within 30 seconds, a second redirect needs `again`, and there is no third one.
     """
     origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
     host, own = (h.lower().partition(":")[0] for h in (request.host, urlsplit(origin).netloc))
@@ -60,8 +61,7 @@ def to_own_host(*, again: bool = False) -> ResponseReturnValue | None:
     if name in request.cookies:
         page += "&moved=1" if "?" in page else "?moved=1"
     response = redirect(origin + page)
-    attributes = {**cookie_attributes(current_app), "samesite": "Lax"}
-    response.set_cookie(name, "own", max_age=30, **attributes)
+    response.set_cookie(name, "own", max_age=30, **cookie_attributes(current_app, samesite="Lax"))
     return response
 
 
