@@ -35,10 +35,8 @@ __all__ = [
 def init_app(app: {{ cookiecutter.framework | capitalize }}, api_scopes: Iterable[str]) -> None:
     """Add sign-in with Logto, after all other pages: the callback must have a path of its own.
 
-    Takes the scopes of the API that users can have.
-
-    Raises:
-        ConfigError: if the path of LOGTO_CALLBACK_URL is the path of another page.
+    Takes the scopes of the API that users can have. Raises ConfigError if the path of
+    LOGTO_CALLBACK_URL is the path of another page.
     """
     app.extensions["logto_client"] = AppLogtoClient(app.config, api_scopes)
     app.extensions["remembered_tokens"] = RememberedTokens()
@@ -46,8 +44,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}, api_scopes: Iterabl
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     """Add sign-in with Logto, after all other pages: the callback must have a path of its own.
 
-    Raises:
-        ConfigError: if the path of LOGTO_CALLBACK_URL is the path of another page.
+    Raises ConfigError if the path of LOGTO_CALLBACK_URL is the path of another page.
     """
     app.extensions["logto_client"] = AppLogtoClient(app.config)
 {% endif %}

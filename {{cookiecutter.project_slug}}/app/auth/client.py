@@ -102,10 +102,8 @@ class AppLogtoClient(LogtoClient):
         """Exchange the code of a callback for tokens (OpenID Connect Core, 3.1.3).
 
         Takes the attempt and the query of the callback. Returns the content of the new session:
-        the tokens, and the claims of the verified ID token as `user`.
-
-        Raises:
-            LogtoUnavailable, SignInInvalid
+        the tokens, and the claims of the verified ID token as `user`. Raises LogtoUnavailable and
+        SignInInvalid.
         """
         # RFC 9207, 2.4.
         if callback.get("iss", self.issuer) != self.issuer:
@@ -138,10 +136,8 @@ class AppLogtoClient(LogtoClient):
         Without a resource, it is the token for Logto's userinfo endpoint. If several requests of
         a session need it at once, in any number of processes, only one of them refreshes.
 
-        Raises:
-            SessionEnded: if Logto rejects the refresh token, or there is none.
-            NotGranted: if Logto does not grant this resource.
-            LogtoUnavailable: if Logto cannot be reached. The session continues.
+        Raises SessionEnded if Logto rejects the refresh token or there is none, NotGranted if Logto
+        does not grant the resource, and LogtoUnavailable. After the last two, the session continues.
         """
         if token := self._getAccessToken(resource):
             return token

@@ -58,12 +58,10 @@ REASONS = {
 
 
 class LogtoUnavailable(Exception):
-    """Logto cannot be reached, or does not respond as Logto does.
-
-    `pause` is how many seconds the app should wait before it asks again.
-    """
+    """Logto cannot be reached, or does not respond as Logto does."""
 
     def __init__(self, reason: str, pause: float = 0.0) -> None:
+        """Take the reason, and how many seconds the app should wait before it asks again."""
         super().__init__(reason)
         self.pause = pause
 
@@ -120,9 +118,7 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
 
     It follows no redirect and keeps no cookie. `sent` is `data`, `json`, `params` or `headers`.
     HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured; a loopback URL is always asked directly.
-
-    Raises:
-        LogtoUnavailable: if there is no response within the time limit.
+    Raises LogtoUnavailable if there is no response within the time limit.
     """
     target, proxy = urlsplit(url), None
     if not LOOPBACK.fullmatch(target.hostname or "") and not proxy_bypass(target.netloc):
@@ -198,9 +194,8 @@ class Oidc(OidcCore):
     async def signing_key(self, token: str) -> jwt.PyJWK:
         """Return the public key that a token from outside names.
 
-        Raises:
-            LogtoUnavailable: if the key is not known and cannot be fetched.
-            jwt.PyJWTError: if Logto publishes no such key, or this is not a token.
+        Raises LogtoUnavailable if the key is not known and cannot be fetched, and jwt.PyJWTError
+        if Logto publishes no such key, or this is not a token.
         """
         try:
             return await self.keys.find(token)
@@ -214,11 +209,9 @@ class Oidc(OidcCore):
     ) -> dict[str, Any]:
         """Verify a token of Logto (RFC 7519, 7.2), and return its claims.
 
-        `typ` is the kind of token (RFC 8725, 3.11); a token that names no kind is a `jwt`.
-
-        Raises:
-            jwt.PyJWTError: if the signature, a time, the kind, the issuer or the audience is wrong,
-                or if a required claim is missing.
+        `typ` is the kind of token (RFC 8725, 3.11); a token that names no kind is a `jwt`. Raises
+        jwt.PyJWTError if the signature, a time, the kind, the issuer or the audience is wrong, or
+        if a required claim is missing.
         """
         try:
             decoded = jwt.decode_complete(
@@ -281,38 +274,30 @@ class Oidc(OidcCore):
         code: str,
         codeVerifier: str,
     ) -> TokenResponse:
-        form = {
-            "grant_type": "authorization_code",
-            "client_id": clientId,
-            "client_secret": str(clientSecret),
-            "redirect_uri": redirectUri,
-            "code": code,
-            "code_verifier": codeVerifier,
-        }
-        return await self._fetch_tokens(form)
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirectUri}
+        form["code_verifier"] = codeVerifier
+        return await self._fetch_tokens(clientId, clientSecret, form)
 
     async def fetchTokenByRefreshToken(
         self, clientId: str, clientSecret: str | None, refreshToken: str, resource: str = ""
     ) -> TokenResponse:
-        form = {
-            "grant_type": "refresh_token",
-            "client_id": clientId,
-            "client_secret": str(clientSecret),
-            "refresh_token": refreshToken,
-        }
+        form = {"grant_type": "refresh_token", "refresh_token": refreshToken}
         if resource:
             organization = resource.removeprefix("urn:logto:organization:")
             form["resource" if organization == resource else "organization_id"] = organization
-        return await self._fetch_tokens(form, resource)
+        return await self._fetch_tokens(clientId, clientSecret, form, resource)
 
-    async def _fetch_tokens(self, form: dict[str, str], resource: str = "") -> TokenResponse:
+    async def _fetch_tokens(
+        self, app_id: str, secret: str | None, form: dict[str, str], resource: str = ""
+    ) -> TokenResponse:
+        form |= {"client_id": app_id, "client_secret": str(secret)}
         response = await request("POST", self.metadata.token_endpoint, data=form)
         tokens = _checked(response, TokenResponse, resource)
         self._last_response = response
         if tokens.id_token:
             try:
                 await self.keys.find(tokens.id_token, trusted=True)
-                self.verifyIdToken(tokens.id_token, form["client_id"], tokens.access_token)
+                self.verifyIdToken(tokens.id_token, app_id, tokens.access_token)
             except jwt.PyJWTError as error:
                 raise SignInInvalid(f"the ID token is invalid: {printable(error)}") from None
             except (LogtoUnavailable, TimeoutError) as error:
@@ -326,9 +311,8 @@ class Oidc(OidcCore):
     def verifyIdToken(self, idToken: str, clientId: str, accessToken: str | None = None) -> None:
         """Check an ID token by the rules of OpenID Connect Core, 3.1.3.7.
 
-        Raises:
-            jwt.PyJWTError: if a rule is broken.
-            LogtoUnavailable: if that is only so because this machine's clock is wrong.
+        Raises jwt.PyJWTError if a rule is broken, and LogtoUnavailable if this machine's clock is
+        the cause.
         """
         key = self.keys.known(idToken)
         if key is None:
@@ -354,9 +338,7 @@ class Oidc(OidcCore):
     async def fetchUserInfo(self, accessToken: str) -> UserInfoResponse:
         """Fetch the user's claims (OpenID Connect Core, 5.3).
 
-        Raises:
-            SignInInvalid: if Logto rejects the access token.
-            LogtoUnavailable
+        Raises SignInInvalid if Logto rejects the access token, and LogtoUnavailable.
         """
         headers = {"Authorization": f"Bearer {accessToken}"}
         response = await request("GET", self.metadata.userinfo_endpoint, headers=headers)
