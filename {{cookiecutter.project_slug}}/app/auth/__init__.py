@@ -14,7 +14,7 @@ from .bearer import RememberedTokens, access_token_required, current_token
 {% endif %}
 from .client import AppLogtoClient, SessionEnded, logto
 from .oidc import LogtoUnavailable
-from .users import current_user, moment, sign_in_required
+from .users import current_user, moment, sign_in_required, user_signed_in
 
 __all__ = [
     "LogtoUnavailable",
@@ -28,6 +28,7 @@ __all__ = [
     "logto",
     "moment",
     "sign_in_required",
+    "user_signed_in",
 ]
 
 

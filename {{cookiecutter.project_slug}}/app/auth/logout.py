@@ -11,6 +11,7 @@ import jwt
 from {{ cookiecutter.framework }} import Blueprint, current_app, jsonify, request
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 
+from ..server.headers import open_to_other_sites
 from ..server.logs import printable
 from ..server.sessions import store
 from ..server.stores import StoreUnavailable
@@ -25,6 +26,7 @@ EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
 
 @bp.post("/backchannel-logout")
+@open_to_other_sites
 async def backchannel_logout() -> ResponseReturnValue:
     """End the sessions that the logout token names (section 2.5)."""
     form = {{ cookiecutter.__await }}request.form

@@ -47,6 +47,7 @@ CLAIM_TYPES = dict.fromkeys(("exp", "iat", "nbf"), (int, float)) | dict.fromkeys
 )
 """Types of the claims that all tokens share. PyJWT accepts an `exp` that is a text."""
 USER_TEXTS = ("name", "username", "email", "picture")
+USER_LISTS = ("roles", "organizations", "organization_roles")
 REASONS = {
     aiohttp.ClientSSLError: "no https with a certificate that this machine trusts; for a private "
     "certificate authority, set SSL_CERT_FILE",
@@ -329,6 +330,9 @@ class Oidc(OidcCore):
             raise jwt.InvalidTokenError("it is for other apps too")
         if not all(isinstance(claims.get(name), str | None) for name in USER_TEXTS):
             raise jwt.InvalidTokenError(f"one of {', '.join(USER_TEXTS)} is not a text")
+        lists = [claims.get(name) or [] for name in USER_LISTS]
+        if not all(type(each) is list and {*map(type, each)} <= {str} for each in lists):
+            raise jwt.InvalidTokenError(f"one of {', '.join(USER_LISTS)} is not a list of texts")
         if accessToken and claims.get("at_hash") is not None:
             # OpenID Connect Core, 3.1.3.8.
             digest = key.Algorithm.compute_hash_digest(accessToken.encode())

@@ -9,13 +9,13 @@ from werkzeug.urls import iri_to_uri
 
 from ..config import CONNECTORS
 from ..server.errors import problem, this_page
-from ..server.headers import is_visit
+from ..server.headers import from_own_site, is_visit
 from ..server.logs import printable
 from ..server.sessions import cookie_attributes, session, store, to_own_host
 from . import pending
 from .client import SessionEnded, logto
 from .oidc import LogtoUnavailable, NotGranted, SignInInvalid
-from .users import ask_to_sign_in, current_user
+from .users import ask_to_sign_in, current_user, user_signed_in
 
 bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ INTERACTION = ("login_required", "consent_required", "interaction_required")
 @bp.before_request
 {{ cookiecutter.__async }}def wait_for_the_user() -> ResponseReturnValue | None:
     """Do nothing for HEAD or a prefetch. The browser asks again when the user really goes here."""
-    if "Sec-Purpose" in request.headers and request.endpoint != "auth.sign_out":
+    if "Sec-Purpose" in request.headers:
         # Browsers use no prefetched response with an error status.
         return "", 425
     return ("", 204) if request.method == "HEAD" else None
@@ -123,6 +123,13 @@ async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
     except LogtoUnavailable as fault:
         return {{ cookiecutter.__await }}logto_unavailable(fault, retry)
     log.info("Signed in: sub=%s", user["sub"])
+    {% if cookiecutter.framework == "quart" %}
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    await user_signed_in.send_async(app, user=current_user, _sync_wrapper=app.ensure_async)
+    {% else %}
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    user_signed_in.send(app, user=current_user)
+    {% endif %}
     if str(current_app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
         # Browsers send no Strict cookie with a redirect that began on Logto's site.
         page = {{ cookiecutter.__await }}render_template("continue.html", target=target)
@@ -133,7 +140,7 @@ async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
 @bp.route("/sign-out", methods=["GET", "POST"])
 async def sign_out() -> ResponseReturnValue:
     """End the session here and at Logto, if a page of this app or a typed URL requests it."""
-    if not _requested_here():
+    if not from_own_site() or not (request.method == "POST" or is_visit()):
         return {{ cookiecutter.__await }}render_template("sign_out.html")
     if current_user:
         log.info("Signed out: sub=%s", current_user.sub)
@@ -151,16 +158,6 @@ async def sign_out() -> ResponseReturnValue:
         response = {{ cookiecutter.__await }}problem(503, "sign_out_incomplete", retry=retry)
     response.headers["Clear-Site-Data"] = '"cache"'
     return response
-
-
-def _requested_here() -> bool:
-    """Return whether the user, or a page of this app, wants to sign out, as the browser says."""
-    headers = request.headers
-    if request.method == "GET" and ("Sec-Purpose" in headers or not is_visit()):
-        return False
-    if site := headers.get("Sec-Fetch-Site"):
-        return site in ("same-origin", "none")
-    return headers.get("Origin") in (None, current_app.config["ORIGIN"])
 
 
 @bp.app_errorhandler(SessionEnded)

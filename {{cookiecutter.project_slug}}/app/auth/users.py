@@ -5,15 +5,16 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import wraps
-from typing import Any, ParamSpec
+from functools import partial, wraps
+from typing import Any, ParamSpec, overload
 
+from blinker import signal
 from {{ cookiecutter.framework }} import current_app, g, jsonify, redirect, request, url_for{{ ", websocket" if cookiecutter.framework == "quart" }}
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 from werkzeug.local import LocalProxy
 
 from ..server.errors import problem, this_page, wants_json
-from ..server.headers import is_visit
+from ..server.headers import {{ "from_own_site, " if cookiecutter.framework == "quart" }}is_visit
 from ..server.sessions import session, to_own_host
 from .client import logto
 
@@ -30,6 +31,22 @@ class User:
     email: str | None = None
     picture: str | None = None
     claims: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The names of the user's roles (scope `roles`)."""
+        return frozenset(self.claims.get("roles") or ())
+
+    @property
+    def organizations(self) -> dict[str, frozenset[str]]:
+        """The user's role names in each organization, by the ID of the organization.
+
+        The IDs need the scope `urn:logto:scope:organizations`, and the role names need
+        `urn:logto:scope:organization_roles`.
+        """
+        pairs = [entry.partition(":") for entry in self.claims.get("organization_roles") or ()]
+        known = {*(self.claims.get("organizations") or ()), *(pair[0] for pair in pairs)}
+        return {name: frozenset(role for id_, _, role in pairs if id_ == name) for name in known}
 
     @property
     def display_name(self) -> str:
@@ -73,29 +90,40 @@ def _load_user() -> User | None:
 current_user: User = LocalProxy(_load_user)  # type: ignore[assignment]
 """The user of this request. False when nobody is signed in."""
 
+user_signed_in = signal("user-signed-in")
+"""Sent after each sign-in, with `user=current_user`. A receiver runs within the request."""
 
-def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]:
-    """Allow only signed-in users to see a view. Others sign in first and come back to it."""
+
+@overload
+def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]: ...
+@overload
+def sign_in_required(*, role: str) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+def sign_in_required(view: Callable[P, Any] | None = None, *, role: str | None = None) -> Any:
+    """Allow only signed-in users to see a view. Others sign in first and come back to it.
+
+    With `role`, allow only users who have the role of this name in Logto. Others get a 403 page.
+    """
+    if view is None:
+        return partial(sign_in_required, role=role)
 
     @wraps(view)
     {{ cookiecutter.__async }}def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
         {% if cookiecutter.framework == "quart" %}
-        own = (None, current_app.config["ORIGIN"])
         # Browsers send cookies with a WebSocket from any site.
-        if websocket and websocket.headers.get("Origin") not in own:
+        if websocket and not from_own_site(websocket):
             return "", 403
         {% endif %}
         if not current_user:
             return {{ cookiecutter.__await }}ask_to_sign_in()
-        {% if cookiecutter.framework == "quart" %}
         if logto.refresh_due():
+            {% if cookiecutter.framework == "quart" %}
             await logto.keep_alive()
-        return await current_app.ensure_async(view)(*args, **kwargs)
-        {% else %}
-        if logto.refresh_due():
+            {% else %}
             current_app.ensure_sync(logto.keep_alive)()
-        return current_app.ensure_sync(view)(*args, **kwargs)
-        {% endif %}
+            {% endif %}
+        if role is not None and role not in current_user.roles:
+            return {{ cookiecutter.__await }}problem(403, "role_missing", role=role)
+        return {{ cookiecutter.__await }}current_app.{{ "ensure_async" if cookiecutter.framework == "quart" else "ensure_sync" }}(view)(*args, **kwargs)
 
     return guarded
 

@@ -1,4 +1,4 @@
-"""Response headers against framing, sniffing and foreign scripts; a limit for request headers."""
+"""Protection from other sites: response headers, and no forms from elsewhere."""
 
 {% if cookiecutter.framework == "quart" %}
 import asyncio
@@ -6,13 +6,19 @@ import re
 {% else %}
 import re
 {% endif %}
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import secure
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, request
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
+from .errors import problem
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")  # Methods that change nothing (RFC 9110, 9.2.1).
 SPACES = re.compile(r{{ "b" if cookiecutter.framework == "quart" }}"[ \t]{2,}")
 
 
@@ -69,6 +75,13 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     app.wsgi_app = collapse_spaces  # type: ignore[method-assign]
     {% endif %}
 
+    @app.before_request
+    {{ cookiecutter.__async }}def refuse_forms_of_other_sites() -> Response | None:
+        view = app.view_functions.get(request.endpoint or "")
+        if request.method in SAFE or getattr(view, "open_to_other_sites", not view):
+            return None
+        return None if from_own_site() else {{ cookiecutter.__await }}problem(403, "other_site")
+
     @app.after_request
     {{ cookiecutter.__async }}def send_headers(response: Response) -> Response:
         for name, value in fixed:
@@ -92,6 +105,23 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
                 request.stream.read(64 * 1024)
             {% endif %}
         return response
+
+
+def open_to_other_sites(view: View) -> View:
+    """Let other sites send forms to a view. The view must not use the session."""
+    view.open_to_other_sites = True  # type: ignore[attr-defined]
+    return view
+
+
+def from_own_site(request: Any = request) -> bool:
+    """Return whether the user or a page of this app sends the request, as the browser says.
+
+    The rule is that of `http.CrossOriginProtection` in Go 1.25: Sec-Fetch-Site decides, or Origin
+    if there is no Sec-Fetch-Site. A request without both does not come from a browser.
+    """
+    if site := request.headers.get("Sec-Fetch-Site"):
+        return site in ("same-origin", "none")
+    return request.headers.get("Origin") in (None, current_app.config["ORIGIN"])
 
 
 def is_visit() -> bool:
