@@ -14,6 +14,7 @@ CLAIMS = {
     "username": "Username",
     "email": "E-mail",
     "email_verified": "E-mail verified",
+    "roles": "Roles",
     "phone_number": "Phone",
     "phone_number_verified": "Phone verified",
     "created_at": "Member since",
@@ -48,4 +49,6 @@ def readable(name: str, value: Any) -> str | None:
         return time.strftime("%d %B %Y") if time else None
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(value)
     return str(value) if value else None

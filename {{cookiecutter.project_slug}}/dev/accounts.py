@@ -26,6 +26,8 @@ SIMULATED_AZURE = {
     "cloudInstance": "https://login.microsoftonline.com/",
 }
 LOGOUT_TOKEN_LIFETIME = 120
+PERMISSIONS = {"admin": ["*"], "reader": ["read:*"]}
+"""What each role grants, as patterns over the scopes of API resources."""
 
 log = logging.getLogger("local_logto")
 
@@ -39,9 +41,8 @@ def random_id(length: int = 12) -> str:
 class User:
     """A person who can sign in.
 
-    `permissions` are patterns over the scopes of API resources (`read:*`), `organizations`
-    maps an organization's id to such patterns. Times are milliseconds since 1970, as in
-    Logto. A person from Microsoft has no `username`.
+    `roles` are names of PERMISSIONS, and `organizations` maps an organization's ID to the roles in
+    it. Times are milliseconds since 1970, as in Logto. A user from Microsoft has no `username`.
     """
 
     id: str
@@ -49,30 +50,32 @@ class User:
     username: str | None = None
     email: str | None = None
     has_picture: bool = False
-    permissions: Sequence[str] = ()
+    roles: Sequence[str] = ("reader",)
     organizations: Mapping[str, Sequence[str]] = field(default_factory=dict)
     suspended: bool = False
     created_at: int = 1767225600000
     updated_at: int = 1767225600000
 
     def allowed(self, scopes: Iterable[str], organization: str | None = None) -> list[str]:
-        """Return those scopes that this person has, in the organization if one is given."""
-        patterns = self.organizations[organization] if organization else self.permissions
+        """Return the scopes that the user's roles grant, in the organization if one is given."""
+        roles = self.organizations[organization] if organization else self.roles
+        patterns = [pattern for role in roles for pattern in PERMISSIONS[role]]
         return [scope for scope in scopes if any(fnmatch(scope, item) for item in patterns)]
 
 
 def example_users() -> dict[str, User]:
     """Return the people of a fresh stand-in, by username."""
     alice = User("k3v9x0q2m7ae", "Alice Archer", "alice", "alice@example.com", has_picture=True)
-    alice.permissions = ["*"]
-    alice.organizations = {"bookclub0001": ["*"]}
-    bob = User("p8d2w5t1z6bo", "Bob Baker", "bob", "bob@example.com", permissions=["read:*"])
-    bob.organizations = {"bookclub0001": ["read:*"]}
-    carol = User("c4r7j1n9y3ol", "Carol Chen", "carol", has_picture=True, permissions=["read:*"])
+    alice.roles = ["admin", "reader"]
+    alice.organizations = {"bookclub0001": ["admin"]}
+    bob = User("p8d2w5t1z6bo", "Bob Baker", "bob", "bob@example.com")
+    bob.organizations = {"bookclub0001": ["reader"]}
+    carol = User("c4r7j1n9y3ol", "Carol Chen", "carol", has_picture=True)
     misaki = User("m6s1k8u4h2ya", "山田 美咲", "misaki", "misaki@example.com", has_picture=True)
+    misaki.roles = []
     # Logto takes the e-mail from Microsoft's `mail`, which is null for an account without
     # a mailbox.
-    microsoft = User("x2f6g9b5v0ms", "Mika Salo", permissions=["read:*"])
+    microsoft = User("x2f6g9b5v0ms", "Mika Salo")
     return {
         "alice": alice,
         "bob": bob,
@@ -89,7 +92,6 @@ def new_user(name: str, email: str, taken: Mapping[str, User]) -> User:
     while username in taken:
         username = f"{base}_{random_id(4)}"
     user = User(random_id(), name[:128], username, email[:128] or None, has_picture=True)
-    user.permissions = ["read:*"]
     user.created_at = user.updated_at = int(time.time() * 1000)
     return user
 

@@ -28,7 +28,7 @@ from .accounts import StandIn
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
 API = Path(__file__).resolve().parent.parent / "app" / "api.py"
-EXAMPLE_SCOPES = ("read:books", "write:books")
+EXAMPLE_SCOPES = ["read:books", "write:books"]
 
 
 def api_scopes() -> list[str]:
@@ -144,12 +144,17 @@ class LocalLogto(StandIn):
         callback = environ.get("LOGTO_CALLBACK_URL") or "http://localhost:3000/callback"
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(callback))
         resource = environ.get("LOGTO_API_RESOURCE")
+        asked = (environ.get("LOGTO_SCOPES") or "").split()
+        permissions = [scope for scope in asked if scope not in oidc.OIDC_SCOPES]
+        resources = dict.fromkeys((environ.get("LOGTO_RESOURCES") or "").split(), permissions)
+        if resource:
+            resources[resource] = api_scopes() or EXAMPLE_SCOPES
         stand_in = cls(
             app_id=environ.get("LOGTO_APP_ID") or "local-app",
             redirect_uris=[callback],
             post_logout_redirect_uris=[f"{origin}/"],
             backchannel_logout_uri=f"{origin}/backchannel-logout",
-            resources={resource: api_scopes() or EXAMPLE_SCOPES} if resource else None,
+            resources=resources,
             port=port,
             machine_app_id=environ.get("LOGTO_M2M_APP_ID") or "local-m2m",
         )

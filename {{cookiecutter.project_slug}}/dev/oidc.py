@@ -485,6 +485,7 @@ CLAIMS = {
     "phone": ("phone_number", "phone_number_verified"),
     "roles": ("roles",),
     ORGANIZATIONS_SCOPE: ("organizations",),
+    "urn:logto:scope:organization_roles": ("organization_roles",),
 }
 # These are in the userinfo answer only.
 USERINFO_CLAIMS = {"custom_data": ("custom_data",), "identities": ("identities",)}
@@ -499,6 +500,7 @@ def user_claims(
     What is not known of a user is null and not left out; times are milliseconds: both
     as in Logto.
     """
+    memberships = user.organizations.items()
     picture = f"{stand_in.endpoint}/avatars/{user.username}.svg"
     values = {
         "name": user.name,
@@ -511,8 +513,9 @@ def user_claims(
         "email_verified": user.email is not None,
         "phone_number": None,
         "phone_number_verified": False,
-        "roles": [],
+        "roles": list(user.roles),
         "organizations": list(user.organizations),
+        "organization_roles": [f"{id_}:{role}" for id_, roles in memberships for role in roles],
         "custom_data": {},
         "identities": {} if user.username else {"azuread": {"userId": f"simulated-{user.id}"}},
     }

@@ -157,6 +157,22 @@ def auth(client: Client) -> Auth:
     return Auth(client)
 
 
+@pytest.fixture
+{{ cookiecutter.__async }}def admin(app: {{ cookiecutter.framework | capitalize }}) -> Client:
+    """A browser in which Alice is signed in, who has the role `admin`."""
+    client = app.test_client()
+    {{ cookiecutter.__await }}Auth(client).sign_in("alice")
+    return client
+
+
+@pytest.fixture
+{{ cookiecutter.__async }}def reader(app: {{ cookiecutter.framework | capitalize }}) -> Client:
+    """A browser in which Bob is signed in, who has the role `reader` only."""
+    client = app.test_client()
+    {{ cookiecutter.__await }}Auth(client).sign_in("bob")
+    return client
+
+
 def callback_for(sign_in_page: str, **form: str) -> str:
     """Send the form of the sign-in page at this URL, and return the callback that follows."""
     with httpx2.Client(follow_redirects=True, trust_env=False) as browser:

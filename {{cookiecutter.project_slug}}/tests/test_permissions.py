@@ -1,0 +1,171 @@
+"""Who may do what: roles, organizations, forms of other sites, and the first sign-in."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+import pytest
+from conftest import HOME, Auth, Client, Start
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, abort
+
+from app.auth import current_user, logto, sign_in_required, user_signed_in
+from dev.local_logto import LocalLogto
+
+ORGANIZATIONS = "urn:logto:scope:organizations urn:logto:scope:organization_roles"
+ORDERS = "https://orders.test.example"
+
+
+@pytest.fixture
+def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.framework | capitalize }}:
+    """The app, with the pages that these tests open."""
+
+    @app.get("/admin")
+    @sign_in_required(role="admin")
+    {{ cookiecutter.__async }}def admin_page() -> str:
+        return "For admins"
+
+    @app.post("/notes")
+    @sign_in_required
+    {{ cookiecutter.__async }}def save_note() -> str:
+        return "Saved"
+
+    return app
+
+
+{{ cookiecutter.__async }}def test_a_page_for_a_role_needs_the_role(admin: Client, reader: Client) -> None:
+    response = {{ cookiecutter.__await }}admin.get("/admin")
+    assert response.status_code == 200
+
+    response = {{ cookiecutter.__await }}reader.get("/admin")
+    assert response.status_code == 403
+    assert "the role “admin”" in {{ cookiecutter.__await }}response.get_data(as_text=True)
+
+    response = {{ cookiecutter.__await }}reader.get("/admin", headers={"Accept": "application/json"})
+    assert response.status_code == 403
+    body = {{ cookiecutter.__await }}response.get_json()
+    assert body["error"] == "role_missing"
+    assert "admin" in body["message"]
+
+
+{{ cookiecutter.__async }}def test_a_page_for_a_role_asks_a_signed_out_user_to_sign_in(client: Client) -> None:
+    response = {{ cookiecutter.__await }}client.get("/admin")
+    assert response.headers["Location"] == "/sign-in?next=/admin"
+
+
+{{ cookiecutter.__async }}def test_a_role_that_was_removed_in_logto_is_gone_at_the_next_refresh(
+    client: Client, auth: Auth, local_logto: LocalLogto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So short that the app refreshes the token at each page.
+    monkeypatch.setattr(local_logto, "access_token_lifetime", 30)
+    {{ cookiecutter.__await }}auth.sign_in("alice")
+    response = {{ cookiecutter.__await }}client.get("/admin")
+    assert response.status_code == 200
+
+    monkeypatch.setattr(local_logto.users["alice"], "roles", ["reader"])
+
+    response = {{ cookiecutter.__await }}client.get("/admin")
+    assert response.status_code == 403
+
+
+{{ cookiecutter.__async }}def test_the_profile_shows_the_roles(admin: Client) -> None:
+    response = {{ cookiecutter.__await }}admin.get("/profile")
+    assert "admin, reader" in {{ cookiecutter.__await }}response.get_data(as_text=True)
+
+
+{{ cookiecutter.__async }}def test_a_page_checks_the_membership_in_an_organization(start: Start) -> None:
+    app = {{ cookiecutter.__await }}start(LOGTO_SCOPES=ORGANIZATIONS)
+
+    @app.get("/organizations/<organization_id>/members")
+    @sign_in_required
+    {{ cookiecutter.__async }}def members(organization_id: str) -> str:
+        if "admin" not in current_user.organizations.get(organization_id, ()):
+            abort(403)
+        return "Members"
+
+    for user, status in (("alice", 200), ("bob", 403)):
+        client = app.test_client()
+        {{ cookiecutter.__await }}Auth(client).sign_in(user)
+        response = {{ cookiecutter.__await }}client.get("/organizations/bookclub0001/members")
+        assert response.status_code == status
+        response = {{ cookiecutter.__await }}client.get("/organizations/unknown/members")
+        assert response.status_code == 403
+
+
+{{ cookiecutter.__async }}def test_without_the_scopes_a_user_has_no_organizations(start: Start) -> None:
+    app = {{ cookiecutter.__await }}start(LOGTO_SCOPES="email")
+
+    @app.get("/mine")
+    @sign_in_required
+    {{ cookiecutter.__async }}def mine() -> dict[str, int]:
+        return {"roles": len(current_user.roles), "organizations": len(current_user.organizations)}
+
+    client = app.test_client()
+    {{ cookiecutter.__await }}Auth(client).sign_in("alice")
+    response = {{ cookiecutter.__await }}client.get("/mine")
+    assert {{ cookiecutter.__await }}response.get_json() == {"roles": 0, "organizations": 0}
+
+
+{{ cookiecutter.__async }}def test_logto_is_asked_for_the_scopes_of_the_configuration(start: Start) -> None:
+    app = {{ cookiecutter.__await }}start(LOGTO_SCOPES="phone custom_data read:orders", LOGTO_RESOURCES=ORDERS)
+    response = {{ cookiecutter.__await }}app.test_client().get("/sign-in")
+    asked = parse_qs(urlsplit(response.headers["Location"]).query)
+    assert {"phone", "custom_data", "read:orders"} <= set(asked["scope"][0].split())
+    assert ORDERS in asked["resource"]
+
+
+{{ cookiecutter.__async }}def test_a_page_calls_another_api_with_a_token_of_the_user(
+    start: Start, local_logto: LocalLogto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scopes = ["read:orders", "write:orders"]
+    monkeypatch.setitem(local_logto.resources, ORDERS, scopes)
+    app = {{ cookiecutter.__await }}start(LOGTO_SCOPES=" ".join(scopes), LOGTO_RESOURCES=ORDERS)
+
+    @app.get("/orders")
+    @sign_in_required
+    async def orders() -> str:
+        # A real page sends the token to the other service. This page returns it.
+        return await logto.access_token(ORDERS)
+
+    client = app.test_client()
+    {{ cookiecutter.__await }}Auth(client).sign_in("bob")
+    response = {{ cookiecutter.__await }}client.get("/orders")
+    token = {{ cookiecutter.__await }}response.get_data(as_text=True)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["aud"] == ORDERS
+    assert claims["scope"] == "read:orders"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": HOME.rstrip("/")},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+{{ cookiecutter.__async }}def test_a_form_of_another_site_is_refused(admin: Client, headers: dict[str, str]) -> None:
+    response = {{ cookiecutter.__await }}admin.post("/notes", headers=headers)
+    assert response.status_code == 403
+    assert "This form was not sent" in {{ cookiecutter.__await }}response.get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "same-origin"}, {"Origin": HOME.rstrip("/")}, {}]
+)
+{{ cookiecutter.__async }}def test_a_form_of_the_app_is_saved(admin: Client, headers: dict[str, str]) -> None:
+    response = {{ cookiecutter.__await }}admin.post("/notes", headers=headers)
+    assert {{ cookiecutter.__await }}response.get_data(as_text=True) == "Saved"
+
+
+{{ cookiecutter.__async }}def test_each_sign_in_is_announced_once(app: {{ cookiecutter.framework | capitalize }}) -> None:
+    seen = []
+
+    {{ cookiecutter.__async }}def note(sender: {{ cookiecutter.framework | capitalize }}, user: object) -> None:
+        seen.append((sender, current_user.sub, user == current_user))
+
+    with user_signed_in.connected_to(note):
+        client = app.test_client()
+        {{ cookiecutter.__await }}client.get("/")
+        {{ cookiecutter.__await }}Auth(client).sign_in("alice")
+        {{ cookiecutter.__await }}client.get("/profile")
+    assert seen == [(app, "k3v9x0q2m7ae", True)]
