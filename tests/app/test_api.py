@@ -207,6 +207,17 @@ def ask_for_headers(site: Site, requested: str) -> httpx2.Response:
 
 
 @both_frameworks
+def test_another_site_may_post_with_a_token(site: Site, framework: str) -> None:
+    headers = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
+    path = "/api/test/form"
+    sent = call(site, token(site.logto), path, method="POST", headers=dict(headers))
+    assert sent.status_code == 200
+    refused = call(site, path=path, method="POST", headers=dict(headers))
+    assert refused.status_code == 401
+    assert challenge(refused) == {}
+
+
+@both_frameworks
 @pytest.mark.parametrize("origin", ["https://evil.example", f"{PAGE}.evil.example", "null", "*"])
 def test_other_pages_may_not_call(site: Site, framework: str, origin: str) -> None:
     headers = {

@@ -39,7 +39,9 @@ ACCEPTED: dict[str, Sign] = {
     "no sid": saying(sid=None),
     "no name": saying(name=None, username=None, email=None, picture=None),
     "null as name": lambda logto, claims: logto.signed({}, claims | {"name": None}),
-    "claims of other kinds": saying(roles=["admin"], address={"country": "NZ"}, age=5),
+    "claims of other kinds": saying(address={"country": "NZ"}, age=5),
+    "roles": saying(roles=["admin"], organizations=["a1"], organization_roles=["a1:editor"]),
+    "null as roles": lambda logto, claims: logto.signed({}, claims | {"roles": None}),
 }
 REFUSED: dict[str, Sign] = {
     "two audiences": saying(aud=["test-app", "other-app"]),
@@ -64,6 +66,11 @@ REFUSED: dict[str, Sign] = {
     "nbf as text": saying(nbf="1"),
     **{f"a number as {name}": saying(**{name: 5}) for name in ("name", "username")},
     **{f"a list as {name}": saying(**{name: ["a"]}) for name in ("email", "picture")},
+    **{
+        f"{kind} as {name}": saying(**{name: value})
+        for name in ("roles", "organizations", "organization_roles")
+        for kind, value in (("a text", "admin"), ("an object", {"admin": 1}), ("a list", [["a"]]))
+    },
     "an object as name": saying(name={"first": "Alice"}),
     "true as picture": saying(picture=True),
     **{f"half a character in {name}": saying(**{name: HALF}) for name in ("sub", "sid", "name")},

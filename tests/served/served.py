@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import app
-from app.auth import client, current_user, logto, oidc, routes, sign_in_required, storage
+from app.auth import (
+    client,
+    current_user,
+    logto,
+    oidc,
+    routes,
+    sign_in_required,
+    storage,
+    user_signed_in,
+)
 from app.server import stores
 from app.server.sessions import session
 
@@ -39,11 +48,16 @@ def create_app() -> Any:
     created.add_url_rule("/test/neighbour", view_func=neighbour)
     created.add_url_rule("/test/stalls", view_func=stalls)
     created.add_url_rule("/test/resume", view_func=resume)
-    created.add_url_rule("/test/form", view_func=form, methods=["POST"])
+    created.add_url_rule("/test/form", view_func=form, methods=["POST", "PUT", "PATCH", "DELETE"])
     created.add_url_rule("/test/form", view_func=page_with_a_form)
     created.add_url_rule("/test/begin", view_func=begin)
+    created.add_url_rule("/test/admins", "admins", sign_in_required(role="admin")(sign_ins))
+    created.add_url_rule("/test/nameless", "nameless", sign_in_required(role="")(sign_ins))
+    created.add_url_rule("/test/sign-ins", view_func=sign_ins)
+    user_signed_in.connect(hear)
     created.config["SESSION_COOKIE_SAMESITE"] = os.environ.get("TEST_SAMESITE", "Lax")
     if FRAMEWORK.__name__ == "quart":
+        user_signed_in.connect(hear_later)
         created.add_websocket("/test/echo", view_func=echo)
         created.add_websocket("/test/talk", view_func=sign_in_required(talk))
         created.add_websocket("/test/hang-up", view_func=hang_up)
@@ -66,6 +80,25 @@ async def form() -> str:
 async def page_with_a_form() -> str:
     return """<!doctype html><title>Form</title><form method="post">
         <textarea name="text" aria-label="Text"></textarea><button>Send</button></form>"""
+
+
+_heard: list[str] = []
+
+
+def hear(sender: Any, user: Any) -> None:
+    if "X-Test-Receiver" in request.headers:
+        raise RuntimeError("a bug of a receiver")
+    _heard.append(f"{user.sub} is {current_user.sub}")
+
+
+async def hear_later(sender: Any, user: Any) -> None:
+    await asyncio.sleep(0)
+    hear(sender, user)
+
+
+async def sign_ins() -> str:
+    """Return what receivers of `user_signed_in` have heard."""
+    return "\n".join(_heard)
 
 
 async def echo() -> None:

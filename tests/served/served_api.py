@@ -21,6 +21,8 @@ def create_app() -> Any:
         "both": access_token_required("read:books", "write:books"),
     }.items():
         created.add_url_rule(f"/api/test/{name}", f"api_{name}", guard(what_is_known))
+    guard = access_token_required()
+    created.add_url_rule("/api/test/form", "api_form", guard(what_is_known), methods=["POST"])
     created.add_url_rule("/api/test/failure", "api_failure", served.failure)
     return created
 
