@@ -9,7 +9,7 @@ import secrets
 import string
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
@@ -73,16 +73,11 @@ def example_users() -> dict[str, User]:
     carol = User("c4r7j1n9y3ol", "Carol Chen", "carol", has_picture=True)
     misaki = User("m6s1k8u4h2ya", "山田 美咲", "misaki", "misaki@example.com", has_picture=True)
     misaki.roles = []
+    people = (alice, bob, carol, misaki)
     # Logto takes the e-mail from Microsoft's `mail`, which is null for an account without
     # a mailbox.
     microsoft = User("x2f6g9b5v0ms", "Mika Salo")
-    return {
-        "alice": alice,
-        "bob": bob,
-        "carol": carol,
-        "misaki": misaki,
-        "microsoft": microsoft,
-    }
+    return {str(user.username): user for user in people} | {"microsoft": microsoft}
 
 
 def new_user(name: str, email: str, taken: Mapping[str, User]) -> User:
@@ -96,7 +91,7 @@ def new_user(name: str, email: str, taken: Mapping[str, User]) -> User:
     return user
 
 
-@dataclass
+@dataclass(eq=False)
 class Application:
     """An application as registered in the Logto Console."""
 
@@ -206,7 +201,6 @@ class StandIn:
             "signUp": {"identifiers": ["username"], "password": True, "verify": False},
             "socialSignInConnectorTargets": ["azuread"],
         }
-        self.grant_types: dict[str, Callable[[Application], dict[str, Any]]] = {}
         self.access_token_lifetime = access_token_lifetime
         self.rotate_refresh_tokens = rotate_refresh_tokens
         self.sessions: dict[str, Session] = {}
@@ -246,12 +240,10 @@ class StandIn:
         with self.lock:
             user = self.users[username]
             user.suspended = True
-            for key, session in list(self.sessions.items()):
-                if session.user is user:
-                    del self.sessions[key]
+            for key in [key for key, session in self.sessions.items() if session.user is user]:
+                del self.sessions[key]
             for grant in self.grants:
-                if grant.user is user:
-                    grant.revoked = True
+                grant.revoked = grant.revoked or grant.user is user
 
     def end_session(self, key: str) -> None:
         """Sign a browser out and tell its applications (Back-Channel Logout 1.0).
@@ -261,19 +253,13 @@ class StandIn:
         """
         with self.lock:
             session = self.sessions.pop(key)
-            visited: dict[str, Application] = {}
-            for grant in self.grants:
-                if grant.session is session:
-                    visited[grant.interaction.application.id] = grant.interaction.application
-                    if "offline_access" not in grant.interaction.scopes:
-                        grant.revoked = True
-        for application in visited.values():
+            ended = [grant for grant in self.grants if grant.session is session]
+            for grant in ended:
+                grant.revoked = grant.revoked or "offline_access" not in grant.interaction.scopes
+        for application in {grant.interaction.application for grant in ended}:
+            call = (application, application.backchannel_logout_uri, session)
             if application.backchannel_logout_uri:
-                threading.Thread(
-                    target=self._send_logout_token,
-                    args=(application, application.backchannel_logout_uri, session),
-                    daemon=True,
-                ).start()
+                threading.Thread(target=self._send_logout_token, args=call, daemon=True).start()
 
     def _send_logout_token(self, application: Application, uri: str, session: Session) -> None:
         # The real Logto drops calls to loopback addresses and reports nothing.

@@ -14,7 +14,9 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -61,15 +63,10 @@ def own_port(address: str | None, otherwise: int) -> int:
 
 
 def port_is_taken(port: int) -> bool:
-    """Say whether something listens on this port of this machine."""
-    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        try:
-            with socket.socket(family) as probe:
-                probe.settimeout(0.3)
-                if probe.connect_ex((host, port)) == 0:
-                    return True
-        except OSError:  # no IPv6 on this machine
-            continue
+    """Return whether a program listens on this port of this machine."""
+    for host in ("127.0.0.1", "::1"):
+        with suppress(OSError), socket.create_connection((host, port), 0.3):
+            return True
     return False
 
 
@@ -110,9 +107,6 @@ class LocalLogto(StandIn):
     def __init__(self, *, port: int = 0, **known: Any) -> None:
         """Take a port (0: any free one) and what StandIn takes. Raise OSError if it is taken."""
         super().__init__(**known)
-        for_machines = {"client_credentials": management_api.client_credentials}
-        self.grant_types = oidc.GRANT_TYPES | for_machines
-
         self.app = Flask("local_logto", root_path=str(Path(__file__).parent))
         # A page on the web must not reach it under a name that points to 127.0.0.1.
         self.app.config["TRUSTED_HOSTS"] = list(LOOPBACK_NAMES)
@@ -124,7 +118,7 @@ class LocalLogto(StandIn):
         self.port: int = listeners[0].getsockname()[1]
         self.endpoint = f"http://localhost:{self.port}"
         self.issuer = f"{self.endpoint}/oidc"
-        self._threads: list[threading.Thread] = []
+        self._serving = False
         self._servers = []
         for listener in listeners:
             with listener:
@@ -168,18 +162,16 @@ class LocalLogto(StandIn):
 
     def start(self) -> None:
         """Serve in daemon threads."""
+        self._serving = True
         for server in self._servers:
-            thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
         """Stop serving and free the port."""
         for server in self._servers:
-            if self._threads:
+            if self._serving:  # otherwise, `shutdown` would wait for ever
                 server.shutdown()
             server.server_close()
-        self._threads.clear()
 
     def __enter__(self) -> Self:
         self.start()
@@ -188,16 +180,6 @@ class LocalLogto(StandIn):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def serve_forever(self) -> None:
-        """Serve until Ctrl-C."""
-        with self:
-            try:
-                # Without a time limit, Windows would not let Ctrl-C through.
-                while any(thread.is_alive() for thread in self._threads):
-                    self._threads[0].join(0.5)
-            except KeyboardInterrupt:
-                pass
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m dev.local_logto`: the stand-in alone, for the app of `.env`."""
@@ -205,11 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m dev.local_logto", description="Run the local Logto alone."
     )
     parser.add_argument("--port", type=int, default=3001)
-    parser.add_argument(
-        "--blank",
-        action="store_true",
-        help="know the app's ID only, to try `logto provision`",
-    )
+    blank = "know the app's ID only, to try `logto provision`"
+    parser.add_argument("--blank", action="store_true", help=blank)
     options = parser.parse_args(arguments)
     environ = {**dotenv_values(".env"), **os.environ}
     try:
@@ -230,7 +209,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"It knows the ID of the app, {stand_in.application.id}, and nothing else. Its")
         print(f"machine-to-machine app is {stand_in.machine.id}, with any text as its secret.")
     print("Stop it with Ctrl-C.", flush=True)
-    stand_in.serve_forever()
+    with stand_in, suppress(KeyboardInterrupt):
+        # Without a time limit, Windows would not let Ctrl-C through.
+        while True:
+            time.sleep(0.5)
     return 0
 
 

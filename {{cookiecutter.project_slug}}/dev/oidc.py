@@ -23,6 +23,8 @@ from .accounts import Application, Grant, Interaction, Session, StandIn, User, n
 
 ORGANIZATIONS_SCOPE = "urn:logto:scope:organizations"
 ORGANIZATIONS_RESOURCE = "urn:logto:resource:organizations"
+# The resource of the Management API of every self-hosted Logto, whatever its URL.
+MANAGEMENT_API = "https://default.logto.app/api"
 
 # Seconds, as in Logto.
 CODE_LIFETIME = 60
@@ -104,7 +106,7 @@ def discovery() -> dict[str, Any]:
         "claims_parameter_supported": False,
         "claims_supported": ["sub", "sid", *sum(CLAIMS.values(), ())],
         "code_challenge_methods_supported": ["S256"],
-        "grant_types_supported": list(stand_in.grant_types),
+        "grant_types_supported": list(GRANT_TYPES),
         "id_token_signing_alg_values_supported": ["ES384"],
         "request_uri_parameter_supported": False,
         "response_modes_supported": ["query"],
@@ -326,7 +328,7 @@ def end_session() -> Any:
 def token() -> Any:
     """The token endpoint (RFC 6749 section 3.2)."""
     application = authenticate_application()
-    grant_type = stand_in.grant_types.get(request.form.get("grant_type", ""))
+    grant_type = GRANT_TYPES.get(request.form.get("grant_type", ""))
     if grant_type is None:
         raise OidcError("unsupported_grant_type", "unsupported grant_type requested")
     with stand_in.lock:
@@ -389,10 +391,12 @@ def exchange_code(application: Application) -> dict[str, Any]:
     code.used_at = time.time()
     answer = issue_tokens(code.grant, code.scopes)
     if "offline_access" in code.scopes:
-        answer["refresh_token"] = stand_in.issue(
-            stand_in.refresh_tokens, code.grant, code.scopes, REFRESH_TOKEN_LIFETIME
-        )
+        answer["refresh_token"] = new_refresh_token(code.grant, code.scopes)
     return answer
+
+
+def new_refresh_token(grant: Grant, scopes: list[str]) -> str:
+    return stand_in.issue(stand_in.refresh_tokens, grant, scopes, REFRESH_TOKEN_LIFETIME)
 
 
 def refresh(application: Application) -> dict[str, Any]:
@@ -412,48 +416,67 @@ def refresh(application: Application) -> dict[str, Any]:
     answer = issue_tokens(known.grant, scopes)
     if stand_in.rotate_refresh_tokens or now > known.issued_at + ROTATE_AFTER:
         known.used_at = known.used_at or now
-        value = stand_in.issue(
-            stand_in.refresh_tokens, known.grant, known.scopes, REFRESH_TOKEN_LIFETIME
-        )
+        value = new_refresh_token(known.grant, known.scopes)
     return {**answer, "refresh_token": value}
+
+
+def client_credentials(application: Application) -> dict[str, Any]:
+    """grant_type=client_credentials (RFC 6749 section 4.4), for applications without users."""
+    if application.type != "MachineToMachine":
+        raise OidcError(
+            "unauthorized_client", "requested grant type is not allowed for this client"
+        )
+    resource = required("resource")
+    known = {MANAGEMENT_API: ["all"], **stand_in.resources}.get(resource)
+    if known is None:
+        raise invalid_target()
+    granted = [name for name in request.form.get("scope", "").split() if name in known]
+    claims = {"sub": application.id, "aud": resource, "scope": " ".join(granted)}
+    return token_response(access_token(application, claims), granted)
 
 
 GRANT_TYPES: dict[str, Callable[[Application], dict[str, Any]]] = {
     "authorization_code": exchange_code,
     "refresh_token": refresh,
+    "client_credentials": client_credentials,
 }
 
 
 def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
     """Return a token response (RFC 6749 section 5.1): access token, ID token."""
-    lifetime = stand_in.access_token_lifetime
     resource = request.form.get("resource")
     organization = request.form.get("organization_id")
     if resource or organization:
         audience, granted = permissions(grant, scopes, resource, organization)
-        claims = {
-            "jti": random_id(21),
-            "sub": grant.user.id,
-            "client_id": grant.interaction.application.id,
-            "aud": audience,
-        }
+        claims = {"sub": grant.user.id, "aud": audience}
         if granted:
             claims["scope"] = " ".join(granted)
         if resource and organization:
             claims["organization_id"] = organization
-        access_token = stand_in.sign(claims, lifetime, "at+jwt")  # RFC 9068
+        token = access_token(grant.interaction.application, claims)
     else:
         granted = [scope for scope in scopes if scope in OIDC_SCOPES]
-        access_token = stand_in.issue(stand_in.access_tokens, grant, granted, lifetime)
-    answer = {
+        lifetime = stand_in.access_token_lifetime
+        token = stand_in.issue(stand_in.access_tokens, grant, granted, lifetime)
+    response = token_response(token, granted)
+    if "openid" in scopes:
+        response["id_token"] = id_token(grant, scopes)
+    return response
+
+
+def access_token(application: Application, claims: dict[str, Any]) -> str:
+    """Return an access token for an API (RFC 9068)."""
+    claims |= {"jti": random_id(21), "client_id": application.id}
+    return stand_in.sign(claims, stand_in.access_token_lifetime, "at+jwt")
+
+
+def token_response(access_token: str, granted: list[str]) -> dict[str, Any]:
+    return {
         "access_token": access_token,
-        "expires_in": lifetime,
+        "expires_in": stand_in.access_token_lifetime,
         "scope": " ".join(granted),
         "token_type": "Bearer",
     }
-    if "openid" in scopes:
-        answer["id_token"] = id_token(grant, scopes)
-    return answer
 
 
 def permissions(
