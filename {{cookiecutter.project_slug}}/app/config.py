@@ -69,6 +69,7 @@ class Config:
     LOGTO_API_RESOURCE: str
     API_ALLOWED_ORIGINS: Sequence[str] = ()
     {% endif %}
+    LOGTO_WEBHOOK_SIGNING_KEY: str = field(default="", repr=False)
     SECRET_KEY: str | None = field(default=None, repr=False)
     SESSION_URL: str = field(default="sqlite:///sessions.sqlite3", repr=False)
     SESSION_LIFETIME_HOURS: int = 12
@@ -90,7 +91,7 @@ class Config:
             LOGTO_ENDPOINT=env.str("LOGTO_ENDPOINT", validate=_web_origin),
             LOGTO_APP_ID=env.str("LOGTO_APP_ID", validate=_filled),
             LOGTO_APP_SECRET=env.str("LOGTO_APP_SECRET", validate=_filled),
-            LOGTO_CALLBACK_URL=env.str("LOGTO_CALLBACK_URL", validate=_callback_url),
+            LOGTO_CALLBACK_URL=env.str("LOGTO_CALLBACK_URL", validate=check_callback_url),
             LOGTO_SCOPES=env.str("LOGTO_SCOPES", cls.LOGTO_SCOPES),
             LOGTO_RESOURCES=env.str("LOGTO_RESOURCES", cls.LOGTO_RESOURCES),
             {% if cookiecutter.api_resource %}
@@ -99,6 +100,7 @@ class Config:
                 "API_ALLOWED_ORIGINS", [], subcast=str, validate=_web_origins
             ),
             {% endif %}
+            LOGTO_WEBHOOK_SIGNING_KEY=env.str("LOGTO_WEBHOOK_SIGNING_KEY", ""),
             SECRET_KEY=env.str("SECRET_KEY", "") or None,
             SESSION_URL=env.str("SESSION_URL", cls.SESSION_URL, validate=_session_url),
             SESSION_LIFETIME_HOURS=env.int(
@@ -201,7 +203,7 @@ def _absolute_uri(value: str) -> None:
 
 
 {% endif %}
-def _callback_url(value: str) -> None:
+def check_callback_url(value: str) -> None:
     _web_url(value)
     path = urlsplit(value).path
     # Browsers resolve the segments `.` and `..` before they send a path.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import click
 
@@ -37,14 +38,14 @@ def check_command(as_json: bool) -> None:
 @commands.command("provision")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--social-only", is_flag=True, help='Set the sign-up identifier to "None" as well.')
-def provision_command(dry_run: bool, social_only: bool) -> None:
+@click.option("--create", is_flag=True, help="Create the application and the webhook if needed.")
+@click.option("--env-file", metavar="PATH", help="The file that --create writes, instead of .env.")
+@click.option("--callback-url", metavar="URL", multiple=True, help="Add another environment.")
+def provision_command(**options: Any) -> None:
     """Register this app and the Azure AD connector in Logto.
 
     This only adds. Everything in Logto that does not belong to this app stays as it is.
     """
-    from app.config import Config
-
     from . import provision
 
-    config = Config.from_env()
-    asyncio.run(provision.run(config, dry_run=dry_run, social_only=social_only))
+    asyncio.run(provision.run(**options))

@@ -17,19 +17,20 @@ ROLE = "the role Logto Management API access"
 class ManagementError(click.ClickException):
     """Logto refuses a call or does not respond. The text holds no secret."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, status: int = 0) -> None:
+        self.status = status
         # Responses of Logto are in the text: no control sequences from there.
         super().__init__("\n".join(printable(line, None) for line in message.split("\n")))
 
 
-def plain(what: str, value: object) -> str:
-    """Return a text from Logto that goes into a URL or into a command to paste.
+def plain(what: str, value: object, *, secret: bool = False) -> str:
+    """Return a text from Logto that goes into a URL, a command to paste or an env file.
 
-    Raises:
-        ManagementError: if it has other characters than letters, digits, `.`, `_` and `-`.
+    Raises ManagementError if it has other characters than letters, digits, `.`, `_` and `-`.
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]+", str(value)):
-        raise ManagementError(f"{what} in Logto has unexpected characters: {str(value)[:100]!r}.")
+        shown = "" if secret else f": {str(value)[:100]!r}"
+        raise ManagementError(f"{what} in Logto has unexpected characters{shown}.")
     return str(value)
 
 
@@ -52,9 +53,7 @@ class ManagementApi:
     async def sign_in(self) -> None:
         """Get the token (RFC 6749, section 4.4; RFC 8707 for the resource).
 
-        Raises:
-            ConfigError: if a variable that is needed for it is empty.
-            ManagementError: if Logto refuses, with the variable that is to blame.
+        Raises ConfigError if a variable for it is empty, and ManagementError if Logto refuses.
         """
         names = ("LOGTO_M2M_APP_ID", "LOGTO_M2M_APP_SECRET")
         app_id, secret = (os.environ.get(name, "").strip() for name in names)
@@ -88,8 +87,7 @@ class ManagementApi:
     async def call(self, method: str, path: str, body: object = None) -> Any:
         """Return the JSON that the API responds with.
 
-        Raises:
-            ManagementError: if it refuses, with its code and never with what was sent.
+        Raises ManagementError if it refuses, with its code and never with what was sent.
         """
         url = f"{self.endpoint}/api/{path}"
         try:
@@ -98,5 +96,6 @@ class ManagementApi:
             raise ManagementError(f"{method} /api/{path}: {error}.") from None
         if not 200 <= response.status < 300 or response.data is None:
             hint = f" Has the app {ROLE}?" if response.status in (401, 403) else ""
-            raise ManagementError(f"{method} /api/{path}: {response.summary}.{hint}")
+            message = f"{method} /api/{path}: {response.summary}.{hint}"
+            raise ManagementError(message, response.status)
         return response.data

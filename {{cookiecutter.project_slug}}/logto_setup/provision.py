@@ -6,21 +6,28 @@ that was there before is taken away.
 
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+from dotenv import load_dotenv, set_key
+from environs import ValidationError
 
 {% if cookiecutter.api_resource %}
 from app.api import SCOPES
 {% endif %}
-from app.config import LOOPBACK, Config, ConfigError
+from app.config import LOOPBACK, PROJECT_DIR, Config, ConfigError, check_callback_url
 
 from . import connector
 from .management import ManagementApi, ManagementError, plain
 from .output import say
 
+APPLICATIONS = "applications?types=Traditional&page_size=20"
+EVENTS = ("User.Created", "User.Data.Updated", "User.Deleted", "User.SuspensionStatus.Updated")
 NO_SIGN_UP = {"identifiers": [], "password": False, "verify": False}
 AUDIENCES = {
     "common": "AzureADandPersonalMicrosoftAccount --requested-access-token-version 2",
@@ -38,17 +45,30 @@ class Change:
     write: Callable[[], Awaitable[object]]
 
 
-async def run(config: Config, *, dry_run: bool, social_only: bool) -> None:
+async def run(
+    dry_run: bool, social_only: bool, create: bool, env_file: str | None, callback_url: list[str]
+) -> None:
     """Say what will be done and do it.
 
-    Raises:
-        ConfigError: if a variable or the connector file is not right; nothing was sent.
-        ManagementError: if Logto refuses, saying what was done and what was not.
+    Raises ConfigError if a variable or the connector file is wrong, before anything is sent, and
+    ManagementError if Logto refuses, with what was done and what was not.
     """
+    load_dotenv(PROJECT_DIR / ".env", encoding="utf-8")
+    for name in ("LOGTO_APP_ID", "LOGTO_APP_SECRET"):
+        if create and not os.environ.get(name, "").strip():
+            os.environ[name] = "unknown"
+    config = Config.from_env()
+    try:
+        for url in callback_url:
+            check_callback_url(url)
+    except ValidationError as error:
+        raise ConfigError(f"--callback-url: {error}") from None
+    environments = [config, *(replace(config, LOGTO_CALLBACK_URL=url) for url in callback_url)]
     endpoint = config.LOGTO_ENDPOINT.rstrip("/")
     api = ManagementApi(endpoint)
     await api.sign_in()
-    plan = Plan(api, config, social_only)
+    file = Path(env_file or PROJECT_DIR / ".env") if create else None
+    plan = Plan(api, environments, social_only, file)
     changes = await plan.changes()
     for change in changes:
         say(change.what, "green")
@@ -90,10 +110,15 @@ class Plan:
     After `changes`, `connector_id` is that of the connector and `azure` its config.
     """
 
-    def __init__(self, api: ManagementApi, config: Config, social_only: bool) -> None:
+    def __init__(
+        self, api: ManagementApi, environments: list[Config], social_only: bool, file: Path | None
+    ) -> None:
+        """Take the app in each of its environments, and the file for `--create`."""
         self.api = api
-        self.config = config
+        self.config = environments[0]
+        self.environments = environments
         self.social_only = social_only
+        self.file = file
         self.connector_id = connector.TARGET
         self.azure: dict[str, Any] = {}
 
@@ -102,6 +127,7 @@ class Plan:
         try:
             found = [
                 await self.application(),
+                *([await self.webhook()] if self.file else []),
                 await self.connector(),
                 await self.sign_in_experience(),
                 {% if cookiecutter.api_resource %}
@@ -113,26 +139,108 @@ class Plan:
         return [change for change in found if change.differences]
 
     async def application(self) -> Change:
-        """The addresses of this app."""
-        path = f"applications/{quote(self.config.LOGTO_APP_ID, safe='')}"
-        there = (await self.api.call("GET", path))["oidcClientMetadata"]
-        merged, differences = dict(there), []
-        for name, label, uri in (
-            ("redirectUris", "redirect URI", self.config.LOGTO_CALLBACK_URL),
-            ("postLogoutRedirectUris", "post sign-out URI", self.config.POST_SIGN_OUT_URI),
+        """The URLs of this app. With `--create`, a new application if there is none."""
+        known = await self._known_application()
+        there = known["oidcClientMetadata"]
+        merged, differences = dict(there), [] if known["id"] else [f"+ {self.config.APP_NAME}"]
+        homes = [each.POST_SIGN_OUT_URI for each in self.environments]
+        for name, label, uris in (
+            ("redirectUris", "redirect", [e.LOGTO_CALLBACK_URL for e in self.environments]),
+            ("postLogoutRedirectUris", "post sign-out", homes),
         ):
-            if uri not in there.get(name, []):
-                merged[name] = [*there.get(name, []), uri]
-                differences.append(f"+ {label} {uri}")
-        uri = f"{self.config.ORIGIN}/backchannel-logout"
-        known = there.get("backchannelLogoutUri")
-        # There is one at most. Logto never calls an address of its own machine.
-        if known != uri and (not known or LOOPBACK.fullmatch(urlsplit(known).hostname or "")):
+            new = [uri for uri in uris if uri not in there.get(name, [])]
+            merged[name] = [*there.get(name, []), *dict.fromkeys(new)]
+            differences += [f"+ {label} URI {uri}" for uri in new]
+        uri, old = self._public("backchannel-logout"), there.get("backchannelLogoutUri")
+        # There is one at most. Logto never calls a URL of its own machine.
+        if old != uri and (not old or _is_local(old)):
             merged |= {"backchannelLogoutUri": uri, "backchannelLogoutSessionRequired": True}
             differences.append(f"+ back-channel logout URI {uri}")
-        body = {"oidcClientMetadata": merged}
-        what = f"Application {self.config.LOGTO_APP_ID}"
-        return Change(what, differences, partial(self.api.call, "PATCH", path, body))
+        to_save = await self._credentials(known["id"]) if self.file and known["id"] else {}
+        differences += [f"~ {name} in {self.file}" for name in to_save]
+
+        async def write() -> None:
+            body: dict[str, Any] = {"oidcClientMetadata": merged}
+            if known["id"]:
+                await self.api.call("PATCH", f"applications/{known['id']}", body)
+                self._save(to_save)
+            else:
+                body |= {"name": self.config.APP_NAME, "type": "Traditional"}
+                new = await self.api.call("POST", "applications", body)
+                self._save(await self._credentials(new["id"]))
+
+        return Change(f"Application {known['id'] or self.config.APP_NAME}", differences, write)
+
+    async def _known_application(self) -> dict[str, Any]:
+        """Return the application that Logto has for this app. With `--create`, the ID may be empty."""
+        path = f"applications/{quote(self.config.LOGTO_APP_ID, safe='')}"
+        try:
+            found: dict[str, Any] = await self.api.call("GET", path)
+            return found
+        except ManagementError as error:
+            if not self.file or error.status != 404:
+                raise
+        page, callback = 1, self.config.LOGTO_CALLBACK_URL
+        # Names are not unique, so the callback must be the same too.
+        while items := await self.api.call("GET", f"{APPLICATIONS}&page={page}"):
+            for found in items:
+                uris = found["oidcClientMetadata"].get("redirectUris", [])
+                if found["name"] == self.config.APP_NAME and callback in uris:
+                    return found
+            page += 1
+        return {"id": "", "oidcClientMetadata": {}}
+
+    async def _credentials(self, app_id: str) -> dict[str, str]:
+        """Return what of the application's ID and secret the configuration does not have."""
+        plain("The App ID", app_id)
+        found = await self.api.call("GET", f"applications/{app_id}/secrets")
+        now = time.time() * 1000
+        secrets = [each["value"] for each in found if (each.get("expiresAt") or now + 1) > now]
+        if not secrets:
+            raise ManagementError(f"Application {app_id} has no secret that is valid: add one.")
+        wanted = {"LOGTO_APP_ID": app_id}
+        if self.config.LOGTO_APP_SECRET not in secrets:
+            wanted["LOGTO_APP_SECRET"] = plain("The App secret", secrets[0], secret=True)
+        return {n: value for n, value in wanted.items() if getattr(self.config, n) != value}
+
+    async def webhook(self) -> Change:
+        """The webhook that tells the app of suspended and deleted users, and its signing key."""
+        uri = self._public("webhooks/logto")
+        hooks = [h for h in await self.api.call("GET", "hooks") if h["config"]["url"] == uri]
+        hook = hooks[0] if hooks else {"events": []}
+        events = sorted({*hook["events"], *EVENTS})
+        differences = [f"+ {event}" for event in events if event not in hook["events"]]
+        if not hooks:
+            differences.insert(0, f"+ webhook {uri}")
+        elif hook["signingKey"] != self.config.LOGTO_WEBHOOK_SIGNING_KEY:
+            differences.append(f"~ LOGTO_WEBHOOK_SIGNING_KEY in {self.file}")
+
+        async def write() -> None:
+            body = {"name": self.config.APP_NAME, "events": events, "config": {"url": uri}}
+            if hooks:
+                path = f"hooks/{plain('The ID of the webhook', hook['id'])}"
+                new = await self.api.call("PATCH", path, {"events": events})
+            else:
+                new = await self.api.call("POST", "hooks", body)
+            key = plain("The signing key", new["signingKey"], secret=True)
+            self._save({"LOGTO_WEBHOOK_SIGNING_KEY": key})
+
+        return Change("Webhook", differences, write)
+
+    def _public(self, path: str) -> str:
+        """Return a URL of the app that Logto can call, if an environment is not on this machine."""
+        homes = [each.POST_SIGN_OUT_URI for each in self.environments]
+        return next((home for home in homes if not _is_local(home)), homes[0]) + path
+
+    def _save(self, values: dict[str, str]) -> None:
+        if self.file and values:
+            self.file.touch(mode=0o600)
+            self.file.chmod(0o600)
+            for name, value in values.items():
+                # It replaces the file in one step.
+                set_key(self.file, name, value, quote_mode="never")
+            self.config = replace(self.config, **values)  # type: ignore[arg-type]
+            say(f"{', '.join(values)}: written to {self.file}")
 
     async def connector(self) -> Change:
         """The Azure AD connector: the one that is there, of which Logto has one at most."""
@@ -212,11 +320,14 @@ class Plan:
 
     {% endif %}
 
-def _from_file() -> dict[str, Any]:
-    """The connector's config, of which only client ID and secret may be placeholders still.
+def _is_local(url: str) -> bool:
+    return LOOPBACK.fullmatch(urlsplit(url).hostname or "") is not None
 
-    Raises:
-        ConfigError: if Logto would refuse it, or store it and be of no use.
+
+def _from_file() -> dict[str, Any]:
+    """Return the connector's config, in which client ID and secret may be placeholders.
+
+    Raises ConfigError if Logto would refuse it, or store it and be of no use.
     """
     try:
         config = connector.filled(connector.read(), os.environ)

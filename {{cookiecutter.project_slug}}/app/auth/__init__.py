@@ -13,6 +13,7 @@ from . import logout, routes
 from .bearer import RememberedTokens, access_token_required, current_token
 {% endif %}
 from .client import AppLogtoClient, SessionEnded, logto
+from .logout import logto_event
 from .oidc import LogtoUnavailable
 from .users import current_user, moment, sign_in_required, user_signed_in
 
@@ -26,6 +27,7 @@ __all__ = [
     "current_user",
     "init_app",
     "logto",
+    "logto_event",
     "moment",
     "sign_in_required",
     "user_signed_in",

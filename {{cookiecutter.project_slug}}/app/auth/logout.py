@@ -1,14 +1,18 @@
-"""Back-channel logout: Logto notifies the app that a user has signed out elsewhere.
+"""What Logto tells the app: a user has signed out elsewhere, was suspended, changed or deleted.
 
-The rules are those of OpenID Connect Back-Channel Logout 1.0.
+The rules are those of OpenID Connect Back-Channel Logout 1.0, and of Logto's webhooks.
 """
 
+import hashlib
+import hmac
+import json
 import logging
 import time
 from typing import Any
 
 import jwt
-from {{ cookiecutter.framework }} import Blueprint, current_app, jsonify, request
+from blinker import signal
+from {{ cookiecutter.framework }} import Blueprint, abort, current_app, jsonify, request
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 
 from ..server.headers import open_to_other_sites
@@ -23,6 +27,11 @@ log = logging.getLogger(__name__)
 
 LONGEST = 600  # Seconds that a logout token may be valid, and that an ended `sid` is remembered.
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
+LARGEST_WEBHOOK = 2**16  # Bytes of the body.
+SIGNATURE = "logto-signature-sha-256"
+
+logto_event = signal("logto-event")
+"""Sent for each webhook, with `event=` (its name, such as `User.Created`) and `data=` (a dict)."""
 
 
 @bp.post("/backchannel-logout")
@@ -67,3 +76,42 @@ async def _verified(token: str) -> dict[str, Any]:
     if not claims.get("sid") and not claims.get("sub"):
         raise jwt.InvalidTokenError("neither sid nor sub")
     return claims
+
+
+@bp.post("/webhooks/logto")
+@open_to_other_sites
+{{ cookiecutter.__async }}def webhook() -> ResponseReturnValue:
+    """End the sessions of a user whom Logto has suspended or deleted, and send `logto_event`.
+
+    Logto signs the body with LOGTO_WEBHOOK_SIGNING_KEY. It may send the same event again.
+    """
+    if not (key := current_app.config["LOGTO_WEBHOOK_SIGNING_KEY"]):
+        abort(404)
+    {% if cookiecutter.framework == "quart" %}
+    body = await request.get_data()
+    if len(body) > LARGEST_WEBHOOK:
+        abort(413)
+    {% else %}
+    request.max_content_length = LARGEST_WEBHOOK  # A larger body is a 413.
+    body = request.get_data()
+    {% endif %}
+    signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest().encode()
+    if not hmac.compare_digest(signature, request.headers.get(SIGNATURE, "").encode()):
+        log.warning("Webhook refused: it is not signed with LOGTO_WEBHOOK_SIGNING_KEY")
+        abort(401)
+    try:
+        sent = json.loads(body)
+        event, data = str(sent["event"]), dict(sent.get("data") or {})
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        abort(400)
+    suspended = event == "User.SuspensionStatus.Updated" and data.get("isSuspended")
+    if suspended or event == "User.Deleted":
+        ended = {{ cookiecutter.__await }}store.delete_all({"sub": data.get("id")})
+        log.info("Webhook %s: sub=%s, %d sessions ended", event, data.get("id"), ended)
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    {% if cookiecutter.framework == "quart" %}
+    await logto_event.send_async(app, event=event, data=data, _sync_wrapper=app.ensure_async)
+    {% else %}
+    logto_event.send(app, event=event, data=data)
+    {% endif %}
+    return "", 204
