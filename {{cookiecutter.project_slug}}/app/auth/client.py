@@ -104,8 +104,7 @@ class AppLogtoClient(LogtoClient):
         Takes the attempt and the query of the callback. Returns the content of the new session:
         the tokens, and the claims of the verified ID token as `user`.
 
-        Raises:
-            LogtoUnavailable, SignInInvalid
+        Raises LogtoUnavailable and SignInInvalid.
         """
         # RFC 9207, 2.4.
         if callback.get("iss", self.issuer) != self.issuer:
