@@ -15,17 +15,16 @@ ANSWERS = json.loads(
 NEXT_STEPS = """
 {name} is ready.
 
-# Run it, with a local Logto beside it and no account needed:
+# Run it{shell}, with a local Logto beside it and no account needed:
     cd {folder}
     uv run python -m dev
 
-# Or without uv:
+# Or without uv{version}:
     cd {folder}
     {python} -m venv .venv
-    {activate}
-    python -m pip install --upgrade pip
-    python -m pip install --editable . --group dev
-    python -m dev
+    {bin}python -m pip install --upgrade pip
+    {bin}python -m pip install --editable . --group dev
+    {bin}python -m dev
 
 # To use your own Logto:
     1. Logto Console > Applications > your app > Settings:
@@ -56,7 +55,12 @@ def next_steps(answers: Mapping[str, str], folder: str, *, windows: bool, colour
         name=answers["project_name"],
         folder=folder,
         python="py" if windows else "python3",
-        activate=r".venv\Scripts\activate" if windows else ". .venv/bin/activate",
+        # PowerShell refuses to activate an environment, unless its policy was changed.
+        bin=".venv\\Scripts\\" if windows else ".venv/bin/",
+        # In cmd, `cd` does not change the drive.
+        shell=" in PowerShell" if windows else "",
+        # Python 3.11 cannot find an installed project if its path is not ASCII.
+        version=", with Python 3.12 or newer" if windows else "",
         callback=answers["callback_url"],
         origin=origin,
         # Logto drops these calls without a word, so one would look for the fault in vain.
@@ -75,11 +79,19 @@ def shown_folder() -> str:
     here = os.getcwd()  # noqa: PTH109, importing pathlib would cost more than the rest of the hook
     if here == os.environ.get("PWD", "") + os.sep + ANSWERS["project_slug"]:
         return str(ANSWERS["project_slug"])
-    if os.name == "nt":
-        return f'"{here}"'
+    return quoted(here, windows=os.name == "nt")
+
+
+def quoted(path: str, *, windows: bool) -> str:
+    """Quote a path for a POSIX shell, or for PowerShell, as the check before the bake does."""
+    import re
     import shlex
 
-    return shlex.quote(here)
+    if not windows:
+        return shlex.quote(path)
+    if re.search("[$`%\u201c-\u201e]", path):
+        return "'" + re.sub("(['\u2018-\u201b])", r"\1\1", path) + "'"
+    return path if re.fullmatch(r"[A-Za-z0-9_:\\.-]+", path) else f'"{path}"'
 
 
 def is_for_comparison() -> bool:
@@ -88,7 +100,9 @@ def is_for_comparison() -> bool:
         return False
     import tempfile
 
-    return os.getcwd().startswith(os.path.realpath(tempfile.gettempdir()))  # noqa: PTH109
+    # On Windows, TEMP may have a short name: C:\Users\ADA_~E10 for C:\Users\ada_lovelace.
+    here = os.path.realpath(os.getcwd())  # noqa: PTH109
+    return here.startswith(os.path.realpath(tempfile.gettempdir()) + os.sep)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -267,10 +268,66 @@ def test_the_next_steps_after_the_local_logto_say_what_else_to_change() -> None:
 
 
 def test_the_next_steps_on_windows_are_for_its_shells() -> None:
-    assert lines_after(steps(windows=True), "Or without uv")[1:3] == [
+    text = steps(windows=True)
+    assert "\nRun it in PowerShell, with" in text
+    assert "\nOr without uv, with Python 3.12 or newer:\n" in text
+    assert lines_after(text, "Or without uv") == [
+        "cd bookstore",
         "py -m venv .venv",
-        r".venv\Scripts\activate",
+        r".venv\Scripts\python -m pip install --upgrade pip",
+        r".venv\Scripts\python -m pip install --editable . --group dev",
+        r".venv\Scripts\python -m dev",
     ]
+
+
+def test_the_next_steps_on_other_systems_do_not_speak_of_windows() -> None:
+    text = steps()
+    assert "PowerShell" not in text
+    assert "3.12" not in text
+    assert "\\" not in text
+    assert ".venv/bin/python -m dev" in lines_after(text, "Or without uv")
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        r"C:\Users\ada\bookstore",
+        r"D:\Ada's Books\bookstore",
+        r"C:\Users\José\bookstore",
+        r"C:\Users\$HOME\bookstore",
+        r"C:\Ada's $HOME `n\%PATH%\bookstore",
+        "C:\\\u201cAda\u2019s\u201d\\bookstore",
+    ],
+)
+def test_both_hooks_quote_a_folder_alike(folder: str) -> None:
+    assert STEPS.quoted(folder, windows=True) == CHECK.quoted(folder, windows=True)
+
+
+@UNHURRIED
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+def test_a_posix_shell_reads_a_quoted_folder_as_it_is(folder: str) -> None:
+    assert shlex.split(STEPS.quoted(folder, windows=False)) == [folder]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+def test_a_temporary_folder_with_a_second_name_is_recognized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on Windows: C:\Users\ADA_~E10 and C:\Users\ada_lovelace are the same folder.
+    long, short = tmp_path / "ada_lovelace", tmp_path / "ADA_~E10"
+    (long / "temp" / "bookstore").mkdir(parents=True)
+    (tmp_path / "ada_lovelace-2").mkdir()
+    short.symlink_to(long)
+    hook = imported("post_gen_project", DEFAULTS)
+    for temporary, here, expected in (
+        (short / "temp", long / "temp" / "bookstore", True),
+        (long / "temp", short / "temp" / "bookstore", True),
+        (short / "temp", long, False),
+        (long, tmp_path / "ada_lovelace-2", False),
+    ):
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        monkeypatch.setattr(os, "getcwd", lambda here=here: str(here))
+        assert hook.is_for_comparison() is expected, (temporary, here)
 
 
 def test_only_the_headings_are_in_colour() -> None:

@@ -2,9 +2,13 @@
 
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path, PurePosixPath
 
+import pytest
 from answers import ROOT, TEMPLATE
+from conftest import Bake
+from packaging.requirements import Requirement
 from repositories import commit_all, git
 
 # The longest folder that people bake into, plus this, must stay under the 260 of Windows.
@@ -24,6 +28,20 @@ def listed() -> list[str]:
 
 
 PATHS = listed()
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart"])
+def test_granian_is_left_out_only_where_it_has_no_wheel(bake: Bake, framework: str) -> None:
+    settings = tomllib.loads(bake(framework=framework).read("pyproject.toml"))
+    [granian] = [
+        requirement
+        for requirement in map(Requirement, settings["project"]["dependencies"])
+        if requirement.name == "granian"
+    ]
+    assert granian.marker
+    assert not granian.marker.evaluate({"platform_machine": "ARM64"})  # Windows
+    for machine in ("AMD64", "x86_64", "arm64", "aarch64"):
+        assert granian.marker.evaluate({"platform_machine": machine}), machine
 
 
 def test_windows_takes_every_name() -> None:

@@ -45,6 +45,19 @@ python -m pytest -q
 """
 
 
+def test_no_step_on_windows_needs_a_script_that_its_policy_refuses(bake: Bake) -> None:
+    workshop = (ROOT / "docs" / "workshop.md").read_text("utf-8")
+    for text in (bake().read("README.md"), workshop):
+        steps = re.findall(r"```powershell\n(.*?)```", text, re.S)
+        assert any("-m venv" in step for step in steps)
+        for step in steps:
+            assert not re.search("activate|ExecutionPolicy", step, re.I), step
+            # Without the path of the environment, the packages would go to another Python.
+            environment = re.search(r"\.venv\\Scripts", step)
+            installed = re.search(r"-m pip install -e", step)
+            assert environment or not installed, step
+
+
 def without_network() -> list[str]:
     """How to start a shell that reaches nothing but this machine, where that is allowed."""
     cut_off = ["unshare", "--net", "--map-root-user"]

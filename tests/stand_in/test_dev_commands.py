@@ -1,16 +1,15 @@
 """The commands `python -m dev`, which runs the app too, and `python -m dev.local_logto`."""
 
+import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from answers import TEMPLATE
-from conftest import Bake, BakedProject, environment
-from processes import free_port, is_taken, running
+from conftest import Bake, BakedProject
+from processes import free_port, is_taken
 from stand_in_client import API, CALLBACK, CHALLENGE, HOME
 
 FRAMEWORKS = [
@@ -130,18 +129,20 @@ def test_a_saved_file_starts_the_app_again_also_after_a_mistake(
         assert httpx2.get(f"http://localhost:{ports[1]}/new").text == "new"
 
 
-def test_the_local_logto_runs_alone(tmp_path: Path) -> None:
+@pytest.fixture
+def project(bake: Bake, tmp_path: Path) -> BakedProject:
+    """A project that a test may change."""
+    return BakedProject(shutil.copytree(bake().path, tmp_path / "project"), {})
+
+
+def test_the_local_logto_runs_alone(project: BakedProject) -> None:
     port = free_port()
-    (tmp_path / ".env").write_text(
+    (project.path / ".env").write_text(
         "LOGTO_APP_ID=from-file\nLOGTO_CALLBACK_URL=overridden\n", "utf-8"
     )
-    variables = {
-        "LOGTO_CALLBACK_URL": CALLBACK,
-        "LOGTO_API_RESOURCE": API,
-        "PYTHONPATH": str(TEMPLATE),
-    }
-    command = [sys.executable, "-m", "dev.local_logto", "--port", str(port)]
-    with running(command, tmp_path, environment(**variables)) as process:
+    variables = {"LOGTO_CALLBACK_URL": CALLBACK, "LOGTO_API_RESOURCE": API}
+    command = ["python", "-m", "dev.local_logto", "--port", str(port)]
+    with project.start(*command, **variables) as process:
         endpoint = f"http://localhost:{port}"
         process.wait_for(f"{endpoint}/oidc/jwks")
         asked = {
@@ -162,9 +163,67 @@ def test_the_local_logto_runs_alone(tmp_path: Path) -> None:
         assert "Traceback" not in process.output
 
 
-def test_it_says_in_a_sentence_why_it_does_not_start(logto: Any, tmp_path: Path) -> None:
-    command = ["python", "-m", "dev.local_logto", "--port", str(logto.port)]
-    done = BakedProject(tmp_path, {}).attempt(*command, PYTHONPATH=str(TEMPLATE))
-    assert done.returncode == 1
-    assert f"--port {logto.port + 1}" in done.stderr
-    assert done.stderr.count("\n") == 1
+# What keeps a command from starting
+
+
+ALONE = ("dev.local_logto", "--port")
+APP = ("dev", "--port")
+BESIDE = ("dev", "--logto-port")
+
+
+def refused(project: BakedProject, *command: str, within: tuple[str, ...] = ()) -> str:
+    """Return the one line that a command of the project says before it ends with status 1."""
+    done = project.attempt(*within, "python", "-m", *command)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", [ALONE, APP, BESIDE], ids=" ".join)
+def test_a_taken_port_is_named_with_the_option_for_another(
+    bake: Bake, logto: Any, command: tuple[str, str]
+) -> None:
+    said = refused(bake(), *command, str(logto.port))
+    assert f"Port {logto.port} is taken" in said
+    assert f"{command[1]} {logto.port + 10}" in said
+
+
+def test_after_a_killed_python_m_dev_the_message_says_what_to_look_for(
+    bake: Bake, ports: list[str]
+) -> None:
+    with bake().start("python", "-m", "dev", *ports) as process:
+        process.wait_for(f"http://localhost:{ports[1]}/")
+        process.send(signal.SIGKILL)
+        assert process.exit_code() == -signal.SIGKILL
+        said = refused(bake(), "dev", *ports)
+        assert f"Port {ports[1]} is taken, perhaps by a python process that a killed" in said
+
+
+# Root may bind every port, but for this.
+BOUND = ("setpriv", "--bounding-set=-net_bind_service")
+BIND = "import socket; socket.create_server(('127.0.0.1', 77))"
+
+
+@pytest.mark.parametrize("command", [ALONE, APP, BESIDE], ids=" ".join)
+def test_a_port_that_the_system_reserves_is_named_with_the_option_for_another(
+    bake: Bake, command: tuple[str, str]
+) -> None:
+    within = BOUND if shutil.which("setpriv") and os.geteuid() == 0 else ()
+    if "PermissionError" not in bake().attempt(*within, "python", "-c", BIND).stderr:
+        pytest.skip("this system reserves no port")
+    said = refused(bake(), *command, "77", within=within)
+    assert "Port 77 cannot be used: the system reserves it" in said
+    assert f"{command[1]} 87" in said
+
+
+TEXT = "LOGTO_APP_ID=bücher\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+@pytest.mark.parametrize("command", ["dev", "dev.local_logto"])
+def test_an_env_in_another_encoding_is_a_line_and_no_traceback(
+    project: BakedProject, command: str, encoding: str
+) -> None:
+    (project.path / ".env").write_text(TEXT, encoding)
+    said = refused(project, command)
+    assert f"Save {project.path / '.env'} as UTF-8" in said

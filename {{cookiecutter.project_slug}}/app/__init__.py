@@ -16,8 +16,7 @@ from .server import errors, headers, health, logs, sessions
 def create_app(config: Config | None = None) -> {{ cookiecutter.framework | capitalize }}:
     """Build the app. Without a config, read it from the environment and `.env`.
 
-    Raises:
-        ConfigError: if the configuration cannot be used.
+    Raises ConfigError if the configuration cannot be used.
     """
     app = {{ cookiecutter.framework | capitalize }}(__name__)
     app.config.from_object(config or Config.from_env())

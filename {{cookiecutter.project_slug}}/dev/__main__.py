@@ -17,12 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
-from .local_logto import LocalLogto, own_port, port_is_taken
+from .local_logto import ROOT, LocalLogto, listen, own_port, port_problem, settings
 
 APP_NAME = "{{ cookiecutter.project_name }}"
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
@@ -33,24 +30,29 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="of the app (as in .env, or 3000)")
     parser.add_argument("--logto-port", type=int, help="of the local Logto (as in .env, or 3001)")
     options = parser.parse_args()
+    if sys.platform == "win32" and sys.version_info < (3, 12) and not str(ROOT).isascii():
+        # pip writes this path as UTF-8, and Python 3.11 reads it in the code page of Windows.
+        print(
+            f"Python 3.11 cannot find a project that is installed in {ROOT}. Use Python 3.12 or "
+            "newer, or move the project to a folder with a name in ASCII.",
+            file=sys.stderr,
+        )
     if not (ROOT / ".env").exists():
         # Git ignores it, so a fresh clone has none.
         (ROOT / ".env").touch(mode=0o600)
         shutil.copyfile(ROOT / ".env.example", ROOT / ".env")
         print("There was no .env: this is a copy of .env.example now.")
-    own = {**dotenv_values(ROOT / ".env"), **os.environ}
+    own = settings()
     app_port = options.port or own_port(own.get("LOGTO_CALLBACK_URL"), 3000)
     logto_port = options.logto_port or own_port(own.get("LOGTO_ENDPOINT"), 3001)
     if app_port == logto_port:
         parser.error(f"the app and the local Logto need a port each, and both have {app_port}")
     for option, port in (("--port", app_port), ("--logto-port", logto_port)):
-        if port_is_taken(port):
-            print(
-                f"Port {port} is taken. Stop the program that uses it, or choose another port "
-                f"with {option}, such as {option} {port + 10}.",
-                file=sys.stderr,
-            )
-            return 1
+        try:
+            for listener in listen(port):
+                listener.close()
+        except OSError as error:
+            sys.exit(port_problem(error, port, option))
 
     callback = urlsplit(own.get("LOGTO_CALLBACK_URL") or "/callback").path
     # The rest of `.env` the app reads itself. This wins over it, so that the local Logto is

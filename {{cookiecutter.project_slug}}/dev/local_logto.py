@@ -29,7 +29,8 @@ from . import management_api, oidc
 from .accounts import StandIn
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
-API = Path(__file__).resolve().parent.parent / "app" / "api.py"
+ROOT = Path(__file__).resolve().parent.parent
+API = ROOT / "app" / "api.py"
 EXAMPLE_SCOPES = ["read:books", "write:books"]
 
 
@@ -62,6 +63,24 @@ def own_port(address: str | None, otherwise: int) -> int:
     return port if port and url.hostname in (*LOOPBACK_NAMES, "::1") else otherwise
 
 
+def settings() -> dict[str, str | None]:
+    """Return the variables of `.env` and the environment. Exit if `.env` cannot be read."""
+    try:
+        return {**dotenv_values(ROOT / ".env"), **os.environ}
+    except UnicodeDecodeError:
+        # `>` writes UTF-16 in Windows PowerShell 5.
+        sys.exit(f"Save {ROOT / '.env'} as UTF-8: it has another encoding and cannot be read.")
+
+
+def port_problem(error: OSError, port: int, option: str) -> str:
+    """Return a sentence for an error of `listen`. It names the option for another port."""
+    if error.errno == errno.EADDRINUSE:
+        why = "is taken, perhaps by a python process that a killed python -m dev has left"
+    else:
+        why = "cannot be used: the system reserves it, as Windows does for Hyper-V and WSL"
+    return f"Port {port} {why}. Free it, or choose another with {option} {port + 10}."
+
+
 def port_is_taken(port: int) -> bool:
     """Return whether a program listens on this port of this machine."""
     for host in ("127.0.0.1", "::1"):
@@ -74,8 +93,9 @@ def listen(port: int) -> list[socket.socket]:
     """Bind 127.0.0.1 and, where there is one, ::1 to the same port (0: any free one).
 
     Both, because "localhost" means the one on some machines and the other on others.
-    Raises OSError (EADDRINUSE) if the port is taken.
+    Raises OSError if the port is taken (EADDRINUSE) or the system reserves it (EACCES).
     """
+    # Windows and macOS bind the port even if another program listens on all addresses.
     if port and port_is_taken(port):
         raise OSError(errno.EADDRINUSE, f"Port {port} is taken.")
     while True:
@@ -190,16 +210,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     blank = "know the app's ID only, to try `logto provision`"
     parser.add_argument("--blank", action="store_true", help=blank)
     options = parser.parse_args(arguments)
-    environ = {**dotenv_values(".env"), **os.environ}
     try:
-        stand_in = LocalLogto.for_app(environ, port=options.port)
-    except OSError:
-        print(
-            f"Port {options.port} is taken: stop the program that uses it, or choose "
-            f"another with --port {options.port + 1}.",
-            file=sys.stderr,
-        )
-        return 1
+        stand_in = LocalLogto.for_app(settings(), port=options.port)
+    except OSError as error:
+        sys.exit(port_problem(error, options.port, "--port"))
     if options.blank:
         stand_in.clear()
     print(f"The local Logto (not the real one) is at {stand_in.endpoint}")

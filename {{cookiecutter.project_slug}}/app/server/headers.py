@@ -2,10 +2,9 @@
 
 {% if cookiecutter.framework == "quart" %}
 import asyncio
-import re
-{% else %}
-import re
 {% endif %}
+import mimetypes
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -24,6 +23,8 @@ SPACES = re.compile(r{{ "b" if cookiecutter.framework == "quart" }}"[ \t]{2,}")
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     """Send the headers with every response, errors included."""
+    mimetypes.add_type("text/css", ".css")  # Other programs change the types on Windows, and then
+    mimetypes.add_type("image/svg+xml", ".svg")  # browsers refuse the files because of `nosniff`.
     # Werkzeug redirects `//path` to a URL built from the untrusted Host header.
     app.url_map.merge_slashes = False
     origins, https = app.config["CONTENT_ORIGINS"], app.config["SESSION_COOKIE_SECURE"]
@@ -44,7 +45,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         corp=secure.CrossOriginResourcePolicy().same_origin(),
         permissions=secure.PermissionsPolicy().camera().geolocation().microphone(),
     )
-    fixed = list(policy.headers.items())
+    fixed = dict(policy.headers)
     # Werkzeug needs seconds to read 30,000 spaces in a header, and all other requests wait.
     {% if cookiecutter.framework == "quart" %}
     asgi_app = app.asgi_app
@@ -84,8 +85,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
 
     @app.after_request
     {{ cookiecutter.__async }}def send_headers(response: Response) -> Response:
-        for name, value in fixed:
-            response.headers[name] = value
+        response.headers.update(fixed)
         if request.endpoint == "static":
             # Browsers keep static files, and ask each time whether there is a newer one.
             response.headers["Cache-Control"] = "no-cache"
