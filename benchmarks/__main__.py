@@ -18,18 +18,14 @@ from pathlib import Path
 from processes import free_port, running
 
 from . import api, measure, subjects
-from .measure import Section, in_turns, ratio, seconds, spread
+from .home import home
+from .measure import Section, against, in_turns, ratio, seconds, spread
 from .subjects import HERE, INTERFACES, ROOT, LocalLogto, bake, granian, logto_variables, signed_in
 
 FRAMEWORKS = list(INTERFACES)
 RESULTS = HERE / "RESULTS.md"
 KEPT = ROOT / "build" / "benchmarks.json"
 SIZES = [1_000, 10_000, 100_000, 1_000_000]
-
-
-def against(value: float, target: str, holds: bool) -> str:
-    """A ratio, and whether it is what it should be."""
-    return f"**{value:.2f}** ({target}: {'yes' if holds else 'no'})"
 
 
 def baking(folder: Path) -> Section:
@@ -63,109 +59,6 @@ def baking(folder: Path) -> Section:
         ["this one", spread(times["this"], 2), against(factor, "at most 1.3", factor <= 1.3)],
     ]
     return section
-
-
-def home(folder: Path) -> Section:
-    section = Section(
-        "The home page of somebody who is signed in",
-        ["app", "requests/s", "against the page alone", "against the app without a session"],
-        notes=[
-            "The page alone is framework, server and template. The app without a session has the "
-            "security headers and the log line of every request too; what it lacks is the session.",
-            "Where the rest goes, by a profile on Flask: the look into the store 90 us, the log line "
-            "45, the headers 30, the name and the picture out of `current_user` 20, beside 120 for the page "
-            "alone and some 50 for the server: 0.7 would leave 75 us for all of it. Threads do not change "
-            "that: with one for all connections, both are 1.7 times as fast. On Quart a look into "
-            "SQLite goes to a thread and back, so that a slow disk or a lock never holds up the event "
-            "loop; without that the page would be 15 % faster. redis-py takes longer than Redis does.",
-        ],
-    )
-    with ExitStack() as stack:
-        redis = stack.enter_context(subjects.redis(folder))
-        ports = {
-            (kind, framework): free_port()
-            for framework in FRAMEWORKS
-            for kind in ("bare", "no session", "sqlite", "redis", "tutorial")
-        }
-        projects = {f: bake(folder / f, f"framework={f}", "api_resource=") for f in FRAMEWORKS}
-        logto = stack.enter_context(
-            LocalLogto([f"http://localhost:{port}/callback" for port in ports.values()])
-        )
-        for framework, project in projects.items():
-            names = ["sqlite", "redis"]
-            if framework == "flask":
-                names.append("tutorial")
-            loads: dict[str, Callable[[], float]] = {}
-            with ExitStack() as servers:
-                urls = {
-                    "sqlite": f"sqlite:///{folder / framework / 'sessions.sqlite3'}",
-                    "redis": f"{redis}/{FRAMEWORKS.index(framework)}",
-                    "tutorial": "",
-                }
-                for name in names:
-                    port = ports[name, framework]
-                    tutorial = name == "tutorial"
-                    target = "tutorial_app:create_app" if tutorial else "app:create_app"
-                    variables = logto_variables(logto.endpoint, port)
-                    servers.enter_context(
-                        granian(
-                            target,
-                            INTERFACES[framework],
-                            port,
-                            project,
-                            SESSION_URL=urls[name],
-                            **variables,
-                        )
-                    )
-                    cookies, page = signed_in(port)
-                    assert ("Authenticated" if tutorial else subjects.PAGE_OF_ALICE) in page
-                    loads[name] = partial(per_second, f"http://localhost:{port}/", cookies)
-                for name, target in (("bare", "create_app"), ("no session", "without_sessions")):
-                    port = ports[name, framework]
-                    servers.enter_context(
-                        granian(
-                            f"bare_app:{target}",
-                            INTERFACES[framework],
-                            port,
-                            project,
-                            BARE_FRAMEWORK=framework,
-                            BARE_PICTURE=f"{logto.endpoint}/avatars/alice.svg",
-                            **logto_variables(logto.endpoint, port),
-                        )
-                    )
-                    loads[name] = partial(per_second, f"http://localhost:{port}/", "")
-                found = in_turns(loads)
-            name = framework.capitalize()
-            section.rows += [
-                [f"{name}, the page alone", spread(found["bare"]), "1", ""],
-                [f"{name}, the app without a session", spread(found["no session"]), "", "1"],
-            ]
-            for store, least in (("sqlite", 0.7), ("redis", 0.5)):
-                factors = [ratio(found[store], found[other]) for other in ("bare", "no session")]
-                verdicts = [against(f, f"at least {least}", f >= least) for f in factors]
-                section.rows.append([f"{name}, {store}", spread(found[store]), *verdicts])
-            if "tutorial" in found:
-                limit = ratio(found["bare"], found["tutorial"])
-                section.notes.append(
-                    f"The page alone comes to {limit:.1f} times the tutorial's app, which renders no "
-                    "template, sends no headers and writes no log: no app with this page can be "
-                    "further ahead. What the tutorial's app pays for is an event loop for each "
-                    "request, as its home view is a coroutine."
-                )
-                factor = ratio(found["sqlite"], found["tutorial"])
-                section.rows.append(
-                    [
-                        f"{name}, the tutorial's app",
-                        spread(found["tutorial"]),
-                        f"{name}, sqlite is " + against(factor, "at least 5 times", factor >= 5),
-                        "",
-                    ]
-                )
-    return section
-
-
-def per_second(url: str, cookies: str) -> float:
-    return measure.load(url, cookies).per_second
 
 
 def growth(folder: Path) -> Section:

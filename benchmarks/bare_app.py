@@ -28,27 +28,3 @@ def create_app() -> Any:
     for name in ("auth.sign_in", "auth.sign_out", "auth.sign_up", "pages.profile"):
         app.add_url_rule(f"/{name}", endpoint=name, view_func=home)
     return app
-
-
-def without_sessions() -> Any:
-    """Build the bake's own app, headers and log and all, with Alice signed in by a constant."""
-    import app
-    from app.server.sessions import Session
-
-    created = app.create_app()
-    claims = {"sub": "k3v9x0q2m7ae", "name": "Alice Archer", "picture": os.environ["BARE_PICTURE"]}
-    alice = Session({"user": claims})
-    on_the_loop = os.environ["BARE_FRAMEWORK"] == "quart"
-
-    async def open_on_the_loop(*_: Any) -> Any:
-        return alice
-
-    async def save_on_the_loop(*_: Any) -> None:
-        pass
-
-    created.session_interface = SimpleNamespace(
-        open_session=open_on_the_loop if on_the_loop else lambda *_: alice,
-        save_session=save_on_the_loop if on_the_loop else lambda *_: None,
-        is_null_session=lambda _: False,
-    )
-    return created

@@ -70,6 +70,11 @@ def ratio(these: Sequence[float], those: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(these, those, strict=True))
 
 
+def against(value: float, target: str, holds: bool) -> str:
+    """A ratio, and whether it is what it should be."""
+    return f"**{value:.2f}** ({target}: {'yes' if holds else 'no'})"
+
+
 def spread(values: Sequence[float], digits: int = 0) -> str:
     """The median, and from where to where the rounds went."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"

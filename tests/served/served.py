@@ -162,6 +162,8 @@ def connect(*args: Any, **options: Any) -> sqlite3.Connection:
 
     Debian's SQLite overwrites what is deleted, and others do not.
     """
+    if "uri" in options:
+        return _connect(*args, **options)  # For reading: this creates no file.
     file = Path(args[0])
     mode = oct(file.stat().st_mode & 0o777) if file.exists() else "none"
     print(f"SQLite opens a file with the mode {mode}.", flush=True)

@@ -42,4 +42,10 @@ def create_app(config: Config | None = None) -> {{ cookiecutter.framework | capi
     {% else %}
     auth.init_app(app)
     {% endif %}
+    {% if cookiecutter.framework == "quart" %}
+    # Every blueprint inherits a plain function, for which Quart would start a thread on each page.
+    inherited = health.bp.template_context_processors[None]
+    for processors in app.template_context_processors.values():
+        processors[:] = [function for function in processors if function not in inherited]
+    {% endif %}
     return app

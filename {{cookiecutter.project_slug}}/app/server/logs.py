@@ -34,14 +34,17 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     plain = app.config["LOG_FORMAT"] == "text"
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name("app")
+    handler.addFilter(add_request_id)
+    text = "%(asctime)s %(levelname)s %(request_id)-8.8s %(name)s: %(message)s"
     # For machines: UTC time, level, logger, message, request_id and the fields of a request.
-    for_machines = JSONFormatter(
+    for_machines = JsonFormatter(
         ["levelname", "name", "message"],
         rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
         reserved_attrs=[*RESERVED_ATTRS, "taskName"],
         timestamp="time",
     )
-    handler.setFormatter(TextFormatter() if plain else for_machines)
+    for_people = TextFormatter(text, defaults={"request_id": "-"})
+    handler.setFormatter(for_people if plain else for_machines)
     root = logging.getLogger()
     for earlier in [h for h in root.handlers if h.get_name() == "app"]:
         root.removeHandler(earlier)
@@ -92,26 +95,21 @@ def printable(text: object, longest: int | None = 300) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[:longest])
 
 
+def add_request_id(record: Any) -> bool:
+    """Add the ID of the current request to a line of the log."""
+    if has_request_context() and "request_id" in g:
+        record.request_id = g.request_id
+    return True
+
+
 class TextFormatter(logging.Formatter):
     """Lines for people, each with the first characters of the request's ID."""
 
-    def __init__(self) -> None:
-        super().__init__("{asctime} {levelname} {request:8.8} {name}: {message}", style="{")
-        self.default_msec_format = "%s.%03d"
+    default_msec_format = "%s.%03d"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.request = g.request_id if has_request_context() and "request_id" in g else "-"
         line = super().formatMessage(record)
         return line if line.isprintable() else printable(line, None)
 
     def formatException(self, ei: Any) -> str:
         return "\n".join(printable(line, None) for line in super().formatException(ei).split("\n"))
-
-
-class JSONFormatter(JsonFormatter):
-    """Objects for machines, each with the ID of its request."""
-
-    def add_fields(self, log_data: dict[str, Any], record: Any, message_dict: Any) -> None:
-        super().add_fields(log_data, record, message_dict)
-        if has_request_context() and "request_id" in g:
-            log_data["request_id"] = g.request_id

@@ -195,32 +195,29 @@ class StoreSessionInterface(SessionInterface):
     {{ cookiecutter.__async }}def save_session(  # type: ignore[override]
         self, app: {{ cookiecutter.framework | capitalize }}, session: Session, response: Response
     ) -> None:
+        failure: Response | None = None
         try:
             {{ cookiecutter.__await }}session.commit()
         except StoreUnavailable as error:
-            # It is too late for an error handler, so the response becomes the error page.
             failure = {{ cookiecutter.__await }}store_unavailable(error)
-            {% if cookiecutter.framework == "quart" %}
-            if response is None:
-                return
-            {% endif %}
+        {% if cookiecutter.framework == "quart" %}
+        if response is None:
+            return  # The end of a WebSocket, which can set no cookie.
+        {% endif %}
+        if failure:
+            # It is too late for an error handler, so the response becomes the error page.
             for name in DROPPED_ON_ERROR:
                 response.headers.pop(name, None)
             response.status_code = failure.status_code
             response.headers.update(failure.headers)
             response.set_data({{ cookiecutter.__await }}failure.get_data())
-            return
-        {% if cookiecutter.framework == "quart" %}
-        if response is None:
-            # The end of a WebSocket, which can set no cookie.
-            return
-        {% endif %}
-        name = self.get_cookie_name(app)
-        if session.cookie:
+        elif session.cookie:
             lifetime = app.permanent_session_lifetime if session.permanent else None
-            response.set_cookie(name, session.cookie, max_age=lifetime, **cookie_attributes(app))
+            attributes = cookie_attributes(app)
+            name = self.get_cookie_name(app)
+            response.set_cookie(name, session.cookie, max_age=lifetime, **attributes)
         elif session.ended:
-            response.delete_cookie(name, **cookie_attributes(app))
+            response.delete_cookie(self.get_cookie_name(app), **cookie_attributes(app))
 
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:

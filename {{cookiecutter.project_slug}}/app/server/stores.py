@@ -10,11 +10,11 @@ import asyncio
 {% endif %}
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 {% if cookiecutter.framework == "quart" %}
 from concurrent.futures import ThreadPoolExecutor
 {% endif %}
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ class SQLiteStore:
         self._prefix = prefix
         self._idle: list[sqlite3.Connection] = []
         {% if cookiecutter.framework == "quart" %}
-        self._readers, self._writers = ThreadPoolExecutor(4), ThreadPoolExecutor(4)
+        self._reader: sqlite3.Connection | None = None
+        self._threads = ThreadPoolExecutor(4)
         {% endif %}
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
@@ -118,21 +119,27 @@ class SQLiteStore:
     {{ cookiecutter.__async }}def close(self) -> None:
         """Close all connections."""
         {% if cookiecutter.framework == "quart" %}
-        self._readers.shutdown()
-        self._writers.shutdown()
+        self._threads.shutdown()
+        if self._reader:
+            self._reader.close()
         {% endif %}
         while self._idle:
             self._idle.pop().close()
 
     {{ cookiecutter.__async }}def _execute(self, sql: str, *values: Any) -> tuple[list[Any], int]:
         {% if cookiecutter.framework == "quart" %}
-        # SQLite blocks while it waits for the disk or for a lock, so it runs in threads. Readers
-        # need no lock: with threads of their own, they do not wait behind writers.
-        threads = self._readers if sql.startswith("SELECT") else self._writers
+        # With write-ahead logging, a reader waits for nobody. A thread would take longer than SQLite.
+        if sql.startswith("SELECT"):
+            with suppress(sqlite3.Error):
+                self._reader = self._reader or sqlite3.connect(
+                    f"{self.path.as_uri()}?mode=rw", timeout=0, isolation_level=None, uri=True
+                )
+                return self._reader.execute(sql, values).fetchall(), 0
+        # Everything that may wait for a lock, also a reader that was refused, waits in a thread.
         try:
             async with asyncio.timeout(TIME_LIMIT + 1):
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(threads, self._run, sql, values)
+                return await loop.run_in_executor(self._threads, self._run, sql, values)
         except TimeoutError as error:
             raise StoreUnavailable(f"{self.path}: too many requests wait for it") from error
 
@@ -149,6 +156,9 @@ class SQLiteStore:
         except (sqlite3.Error, OSError) as error:
             if connection:
                 connection.close()
+            {% if cookiecutter.framework == "quart" %}
+            self._reader = None  # If the file was replaced, this one still reads the old file.
+            {% endif %}
             raise StoreUnavailable(f"{self.path}: {error}") from error
         self._idle.append(connection)
         return rows, cursor.rowcount
@@ -194,7 +204,7 @@ class RedisStore:
     def __init__(self, url: str, prefix: str) -> None:
         self._prefix = prefix
         # When all connections are in use, a request waits for one and does not fail.
-        self._pool: Any = BlockingConnectionPool.from_url(
+        pool: Any = BlockingConnectionPool.from_url(
             url,
             max_connections=50,
             timeout=TIME_LIMIT,
@@ -203,70 +213,64 @@ class RedisStore:
             decode_responses=True,
         )
         # The type hints of redis-py say bytes, even if the pool decodes responses.
-        self._redis: Any = Redis(connection_pool=self._pool)
+        self._redis: Any = Redis.from_pool(pool)
         self._update = self._redis.register_script(self.UPDATE)
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
-        with _redis_errors():
-            entries = {{ cookiecutter.__await }}self._redis.hgetall(f"{APP}:session:{self._prefix}{key}")
+        entries = {{ cookiecutter.__await }}self._call(self._redis.hgetall, self._name("session", key))
         return {name: tagged.loads(value) for name, value in entries.items()} or None
 
     {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
-        name, now = f"{APP}:session:{self._prefix}{key}", time.time()
+        name, now = self._name("session", key), time.time()
         pipeline = self._redis.pipeline()
         pipeline.hset(name, mapping={k: tagged.dumps(v) for k, v in data.items()})
         pipeline.expire(name, ttl)
         sub, sid = index.get("sub"), index.get("sid")
         kinds = {"sub": sub, "sid" if sid else "no-sid": sid or sub}
         for kind, value in kinds.items() if sub else ():
-            index_key = f"{APP}:{kind}:{self._prefix}{value}"
-            pipeline.zremrangebyscore(index_key, 0, now)
-            pipeline.zadd(index_key, {name: now + ttl})
-            pipeline.expire(index_key, ttl)
-        with _redis_errors():
-            {{ cookiecutter.__await }}pipeline.execute()
+            index_name = self._name(kind, value)
+            pipeline.zremrangebyscore(index_name, 0, now)
+            pipeline.zadd(index_name, {name: now + ttl})
+            pipeline.expire(index_name, ttl)
+        {{ cookiecutter.__await }}self._call(pipeline.execute)
 
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
-        name = f"{APP}:session:{self._prefix}{key}"
         values = [text for item in changed.items() for text in (item[0], tagged.dumps(item[1]))]
-        with _redis_errors():
-            {{ cookiecutter.__await }}self._update(keys=[name], args=[len(values), *values, *removed])
+        names, args = [self._name("session", key)], [len(values), *values, *removed]
+        {{ cookiecutter.__await }}self._call(self._update, keys=names, args=args)
 
     {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
-        with _redis_errors():
-            return bool({{ cookiecutter.__await }}self._redis.delete(f"{APP}:session:{self._prefix}{key}"))
+        return bool({{ cookiecutter.__await }}self._call(self._redis.delete, self._name("session", key)))
 
     {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
         sub, sid, ended = index.get("sub"), index.get("sid"), 0
-        with _redis_errors():
-            for kind, value in {"sid": sid, "no-sid": sub}.items() if sid else [("sub", sub)]:
-                index_key = f"{APP}:{kind}:{self._prefix}{value}"
-                names = {{ cookiecutter.__await }}self._redis.zrange(index_key, 0, -1)
-                if names:
-                    ended += int({{ cookiecutter.__await }}self._redis.delete(*names))
-                    # Not the whole index: another session may have been added meanwhile.
-                    {{ cookiecutter.__await }}self._redis.zrem(index_key, *names)
+        for kind, value in {"sid": sid, "no-sid": sub}.items() if sid else [("sub", sub)]:
+            index_name = self._name(kind, value)
+            names = {{ cookiecutter.__await }}self._call(self._redis.zrange, index_name, 0, -1)
+            if names:
+                ended += {{ cookiecutter.__await }}self._call(self._redis.delete, *names)
+                # Not the whole index: another session may have been added meanwhile.
+                {{ cookiecutter.__await }}self._call(self._redis.zrem, index_name, *names)
         return ended
 
     {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
-        name = f"{APP}:session:{self._prefix}{key}"
-        with _redis_errors():
-            return bool({{ cookiecutter.__await }}self._redis.set(name, "", nx=True, ex=ttl))
+        name = self._name("session", key)
+        return bool({{ cookiecutter.__await }}self._call(self._redis.set, name, "", nx=True, ex=ttl))
 
     {{ cookiecutter.__async }}def ping(self) -> None:
-        with _redis_errors():
-            {{ cookiecutter.__await }}self._redis.set(f"{APP}:ping", "", ex=1)
+        {{ cookiecutter.__await }}self._call(self._redis.set, f"{APP}:ping", "", ex=1)
 
     {{ cookiecutter.__async }}def close(self) -> None:
-        {{ cookiecutter.__await }}self._pool.disconnect()
+        {{ cookiecutter.__await }}self._redis.{{ "aclose" if cookiecutter.framework == "quart" else "close" }}()
 
+    def _name(self, kind: str, value: str | None) -> str:
+        return f"{APP}:{kind}:{self._prefix}{value}"
 
-@contextmanager
-def _redis_errors() -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        raise StoreUnavailable(str(error)) from error
+    {{ cookiecutter.__async }}def _call(self, command: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return {{ cookiecutter.__await }}command(*args, **options)
+        except RedisError as error:
+            raise StoreUnavailable(str(error)) from error
 
 
 Store = SQLiteStore | RedisStore
