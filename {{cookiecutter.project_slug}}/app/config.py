@@ -1,6 +1,7 @@
 """Every setting of the app, from the environment or from `.env`. Change the defaults here."""
 
 import hashlib
+import os
 import posixpath
 import re
 {% if cookiecutter.api_resource %}
@@ -21,7 +22,6 @@ from redis import ConnectionPool
 CONNECTORS = {"azuread": "social:azuread"}
 """What `/sign-in?connector=NAME` opens at once: a value of Logto's `direct_sign_in` per name."""
 
-SESSION_COOKIE = "{{ cookiecutter.project_slug }}-session"
 LOG_FORMATS = ("text", "json")
 LOOPBACK = re.compile(r"(.+\.)?localhost|127(\.[0-9]{1,3}){3}|::1")  # RFC 6761, 6.3.
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -37,6 +37,7 @@ HINTS = {
     "LOGTO_API_RESOURCE": "Logto Console > API resources > your API > API identifier.",
     "API_ALLOWED_ORIGINS": "Example: https://shop.example,https://admin.example.",
     {% endif %}
+    "APPLICATION_ROOT": "The path under which the app lives on a shared host.",
     "SESSION_URL": "Examples: sqlite:///sessions.sqlite3, redis://localhost:6379/0.",
     "SESSION_LIFETIME_HOURS": "A whole number of hours, 1 or more. Example: 12.",
     "SESSION_IDLE_HOURS": "A whole number of hours; 0 for no limit.",
@@ -63,6 +64,7 @@ class Config:
     LOGTO_APP_ID: str
     LOGTO_APP_SECRET: str = field(repr=False)
     LOGTO_CALLBACK_URL: str
+    APPLICATION_ROOT: str = "/"
     LOGTO_SCOPES: str = "email roles"
     LOGTO_RESOURCES: str = ""
     {% if cookiecutter.api_resource %}
@@ -74,8 +76,8 @@ class Config:
     SESSION_URL: str = field(default="sqlite:///sessions.sqlite3", repr=False)
     SESSION_LIFETIME_HOURS: int = 12
     SESSION_IDLE_HOURS: int = 0  # Without a limit.
-    SESSION_COOKIE_NAME: str = SESSION_COOKIE
     SESSION_COOKIE_SAMESITE: str = "Lax"
+    SESSION_COOKIE_PATH: str = "/"
     LOG_FORMAT: str = "text"
 
     @classmethod
@@ -92,6 +94,7 @@ class Config:
             LOGTO_APP_ID=env.str("LOGTO_APP_ID", validate=_filled),
             LOGTO_APP_SECRET=env.str("LOGTO_APP_SECRET", validate=_filled),
             LOGTO_CALLBACK_URL=env.str("LOGTO_CALLBACK_URL", validate=check_callback_url),
+            APPLICATION_ROOT=env.str("APPLICATION_ROOT", "/", validate=_application_root),
             LOGTO_SCOPES=env.str("LOGTO_SCOPES", cls.LOGTO_SCOPES),
             LOGTO_RESOURCES=env.str("LOGTO_RESOURCES", cls.LOGTO_RESOURCES),
             {% if cookiecutter.api_resource %}
@@ -125,9 +128,14 @@ class Config:
         return f"{url.scheme}://{url.netloc.lower().removesuffix(default)}"
 
     @property
+    def HOME_PATH(self) -> str:
+        """The path of the home page, with a slash at its end."""
+        return f"{self.APPLICATION_ROOT.rstrip('/')}/"
+
+    @property
     def POST_SIGN_OUT_URI(self) -> str:
         """Where Logto sends users after sign-out. It must be registered in Logto."""
-        return f"{self.ORIGIN}/"
+        return self.ORIGIN + self.HOME_PATH
 
     @property
     def CONTENT_ORIGINS(self) -> list[str]:
@@ -139,6 +147,11 @@ class Config:
         """The beginning of all keys in the session store: another Logto or app has other keys."""
         names = f"{self.LOGTO_ENDPOINT.rstrip('/')} {self.LOGTO_APP_ID}"
         return f"{hashlib.sha256(names.encode()).hexdigest()[:12]}:"
+
+    @property
+    def SESSION_COOKIE_NAME(self) -> str:
+        """The name of the cookie. Apps under other paths of the host have other names."""
+        return "-".join(["{{ cookiecutter.project_slug }}", *self.HOME_PATH.split("/")[1:-1], "session"])
 
     @property
     def SESSION_COOKIE_SECURE(self) -> bool:
@@ -203,9 +216,17 @@ def _absolute_uri(value: str) -> None:
 
 
 {% endif %}
+def _application_root(value: str) -> None:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value):
+        raise ValidationError(f"{value!r} is not a path such as /bookstore")
+
+
 def check_callback_url(value: str) -> None:
+    """Raise ValidationError if this cannot be a callback URL of the app."""
     _web_url(value)
-    path = urlsplit(value).path
+    path, root = urlsplit(value).path, os.environ.get("APPLICATION_ROOT", "").rstrip("/")
+    if not path.startswith(f"{root}/"):
+        raise ValidationError(f"{value!r} must be below APPLICATION_ROOT, {root!r}")
     # Browsers resolve the segments `.` and `..` before they send a path.
     direct = posixpath.normpath(path) == path.rstrip("/")
     if not direct or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", path):

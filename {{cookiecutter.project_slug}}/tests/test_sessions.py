@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from conftest import Auth, Client, Response, Start
 
-from app.config import Config
 from dev.local_logto import LocalLogto
 
 
@@ -66,6 +65,6 @@ def expired(local_logto: LocalLogto, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def session_cookie(response: Response) -> str:
-    name = f"{Config.SESSION_COOKIE_NAME}="
+    name = "{{ cookiecutter.project_slug }}-session="
     (cookie,) = [c for c in response.headers.getlist("Set-Cookie") if c.startswith(name)]
     return cookie

@@ -56,10 +56,10 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     app.register_blueprint(logout.bp)
 
     path = urlsplit(app.config["LOGTO_CALLBACK_URL"]).path
+    path = "/" + path.removeprefix(app.config["HOME_PATH"]).removeprefix("/")
     used = {rule.rule.rstrip("/") for rule in app.url_map.iter_rules() if not rule.arguments}
     if path.rstrip("/") in used or path.startswith(f"{app.static_url_path}/"):
         raise ConfigError(
             f"LOGTO_CALLBACK_URL: {path!r} is the path of another page. Choose another path."
         )
-    # Without this, Werkzeug redirects `/callback/` to a URL built from the untrusted Host header.
     app.add_url_rule(path, "auth.callback", routes.callback, strict_slashes=False)

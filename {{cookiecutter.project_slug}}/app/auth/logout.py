@@ -88,7 +88,7 @@ async def _verified(token: str) -> dict[str, Any]:
     if not (key := current_app.config["LOGTO_WEBHOOK_SIGNING_KEY"]):
         abort(404)
     {% if cookiecutter.framework == "quart" %}
-    body = await request.get_data()
+    body: bytes = await request.data
     if len(body) > LARGEST_WEBHOOK:
         abort(413)
     {% else %}
@@ -96,7 +96,7 @@ async def _verified(token: str) -> dict[str, Any]:
     body = request.get_data()
     {% endif %}
     signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest().encode()
-    if not hmac.compare_digest(signature, request.headers.get(SIGNATURE, "").encode()):
+    if not hmac.compare_digest(signature, str(request.headers.get(SIGNATURE)).encode()):
         log.warning("Webhook refused: it is not signed with LOGTO_WEBHOOK_SIGNING_KEY")
         abort(401)
     try:

@@ -44,7 +44,7 @@ async def sign_in(first_screen: str = "") -> ResponseReturnValue:
     """
     if not is_visit():
         return {{ cookiecutter.__await }}ask_to_sign_in()
-    if elsewhere := to_own_host(again=True):
+    if "X-Requested-Host" in request.headers and (elsewhere := to_own_host(again=True)):
         return elsewhere
     # No language has a longer tag (RFC 5646, 4.4.1).
     languages = [name for name, _ in request.accept_languages if name != "*" and len(name) <= 35]
@@ -59,21 +59,23 @@ async def sign_in(first_screen: str = "") -> ResponseReturnValue:
         current_app.config["LOGTO_CALLBACK_URL"],
         **{name: value for name, value in parameters.items() if value},
     )
-    response = redirect(url)
-    {{ cookiecutter.__await }}pending.remember(response, state, attempt, local_path(request.args.get("next", "/")))
+    response, wanted = redirect(url), request.args.get("next")
+    target = local_path(wanted) if wanted else current_app.config["HOME_PATH"]
+    {{ cookiecutter.__await }}pending.remember(response, state, attempt, target)
     return response
 
 
 def local_path(target: str) -> str:
-    """Return the target if it is a path of this app, else `/`: `next` must not lead elsewhere.
+    """Return the target if it is a path of this app, else the path of the home page.
 
     Browsers read `\\\\` as `/` and drop control characters and spaces at the ends, so a target
     with one of these is not a path.
     """
     plain = target.isprintable() and "\\" not in target and target == target.strip()
-    local = plain and target.startswith("/") and not target.startswith("//")
-    path = iri_to_uri(target) if local else "/"
-    return path if len(path) <= LONGEST_PATH else "/"
+    home = str(current_app.config["HOME_PATH"])
+    local = plain and target.startswith(home) and not target.startswith("//")
+    path = iri_to_uri(target) if local else home
+    return path if len(path) <= LONGEST_PATH else home
 
 
 async def callback() -> Response:
@@ -83,15 +85,16 @@ async def callback() -> Response:
     """
     state, error = request.args.get("state", ""), request.args.get("error")
     attempt, target = {{ cookiecutter.__await }}pending.take(state)
+    home = current_app.config["HOME_PATH"]
     if attempt:
-        response = await _finish_sign_in(attempt, target or "/")
+        response = await _finish_sign_in(attempt, target or home)
         if response.status_code == 503:
             {{ cookiecutter.__await }}store.delete(attempt["lock"])  # Now a reload can finish the sign-in.
         else:
             response.delete_cookie(pending.cookie_name(state), **cookie_attributes(current_app))
         return response
     if current_user:
-        return redirect(target or "/")
+        return redirect(target or home)
     retry = url_for("auth.sign_in", next=target)
     if error and not state:
         log.warning("Sign-in refused by Logto: %s", printable(error))

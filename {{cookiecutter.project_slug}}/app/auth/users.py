@@ -134,7 +134,7 @@ def sign_in_required(view: Callable[P, Any] | None = None, *, role: str | None =
         return jsonify(error="sign_in_required", message="Sign in first."), 401
     if request.method not in ("GET", "HEAD"):
         referer, origin = request.headers.get("Referer", ""), current_app.config["ORIGIN"]
-        page = referer.removeprefix(origin) if referer.startswith(f"{origin}/") else "/"
+        page = referer.removeprefix(origin) if referer.startswith(f"{origin}/") else ""
         retry = url_for("auth.sign_in", next=page)
         return {{ cookiecutter.__await }}problem(403, "not_saved", retry=retry)
     return to_own_host() or redirect(url_for("auth.sign_in", next=this_page()))

@@ -7,15 +7,18 @@ import logging
 from typing import Any
 from urllib.parse import quote
 
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, {{ "Request, " if cookiecutter.api_resource }}Response, jsonify, render_template, request{{ ", websocket" if cookiecutter.framework == "quart" }}
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, current_app, jsonify, render_template, request{{ ", websocket" if cookiecutter.framework == "quart" }}
+{% if cookiecutter.api_resource %}
+from {{ cookiecutter.framework }}.wrappers import Request
+{% endif %}
 {% if cookiecutter.api_resource and cookiecutter.framework == "quart" %}
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 {% elif cookiecutter.api_resource %}
-from werkzeug.exceptions import BadHost, BadRequest, HTTPException, SecurityError
+from werkzeug.exceptions import BadRequest, HTTPException
 {% elif cookiecutter.framework == "quart" %}
 from werkzeug.exceptions import HTTPException, NotFound
 {% else %}
-from werkzeug.exceptions import BadHost, HTTPException, SecurityError
+from werkzeug.exceptions import HTTPException
 {% endif %}
 
 from .stores import StoreUnavailable
@@ -41,11 +44,12 @@ def wants_json() -> bool:
 
 
 def this_page() -> str:
-    """Return path and query of the request, as a target to come back to; after a form, `/`."""
+    """Return path and query of the request, to come back to; after a form, the home page."""
+    home = str(current_app.config["HOME_PATH"])
     if {{ "websocket or " if cookiecutter.framework == "quart" }}request.method not in ("GET", "HEAD"):
-        return "/"
+        return home
     # `request.path` is already decoded, so quote it again.
-    path = "/" + quote(request.path).lstrip("/")
+    path = home + quote(request.path).lstrip("/")
     query = quote(request.query_string, safe=QUERY_CHARACTERS)
     return f"{path}?{query}" if query else path
 
@@ -78,11 +82,6 @@ def this_page() -> str:
 
 {{ cookiecutter.__async }}def http_error(error: HTTPException) -> Response:
     """Show the framework's own errors (404, 405, 500, ...) in the app's style."""
-    {% if cookiecutter.framework == "flask" %}
-    if isinstance(error, BadHost | SecurityError):
-        # Without a valid Host header, Flask builds no URLs, and so no page.
-        return Response(error.name, 400, mimetype="text/plain")
-    {% endif %}
     {% if cookiecutter.api_resource %}
     # A refused access token has a code of RFC 6750.
     case = getattr(error, "error", None) or error.name.lower().replace(" ", "_")

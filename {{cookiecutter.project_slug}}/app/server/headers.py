@@ -1,4 +1,4 @@
-"""Protection from other sites: response headers, and no forms from elsewhere."""
+"""The app's own URL, response headers, and what other sites may do."""
 
 {% if cookiecutter.framework == "quart" %}
 import asyncio
@@ -7,17 +7,24 @@ import mimetypes
 import re
 from collections.abc import Callable
 from contextlib import suppress
+{% if cookiecutter.framework == "quart" %}
+from functools import partial
+{% endif %}
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import secure
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, current_app, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.sansio.utils import host_is_trusted
 
 from .errors import problem
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")  # Methods that change nothing (RFC 9110, 9.2.1).
+HEALTH = ("/healthz", "/readyz")  # A load balancer asks these by IP address.
+HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]*")
 SPACES = re.compile(r{{ "b" if cookiecutter.framework == "quart" }}"[ \t]{2,}")
 
 
@@ -25,8 +32,6 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     """Send the headers with every response, errors included."""
     mimetypes.add_type("text/css", ".css")  # Other programs change the types on Windows, and then
     mimetypes.add_type("image/svg+xml", ".svg")  # browsers refuse the files because of `nosniff`.
-    # Werkzeug redirects `//path` to a URL built from the untrusted Host header.
-    app.url_map.merge_slashes = False
     origins, https = app.config["CONTENT_ORIGINS"], app.config["SESSION_COOKIE_SECURE"]
     policy = secure.Secure(
         csp=secure.ContentSecurityPolicy()
@@ -46,34 +51,58 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         permissions=secure.PermissionsPolicy().camera().geolocation().microphone(),
     )
     fixed = dict(policy.headers)
-    # Werkzeug needs seconds to read 30,000 spaces in a header, and all other requests wait.
+    own, root = urlsplit(app.config["ORIGIN"]), app.config["HOME_PATH"].rstrip("/")
+    # For `url_for` outside of a request.
     {% if cookiecutter.framework == "quart" %}
+    app.config.update(SERVER_NAME=own.netloc, PREFER_SECURE_URLS=https)
+    app.url_map.bind = partial(app.url_map.bind, script_name=root)  # type: ignore[method-assign]
     asgi_app = app.asgi_app
 
-    async def collapse_spaces(scope: Any, receive: Any, send: Any) -> None:
-        headers = [(name, SPACES.sub(b" ", value)) for name, value in scope.get("headers", ())]
-        scope = {**scope, "headers": headers}
-        if scope["type"] == "websocket":
-            # granian fails at the response of a refused WebSocket. Without this, it sends a 403.
-            scope["extensions"] = {}
-        try:
-            await asgi_app(scope, receive, send)
-        except HTTPException as refusal:
-            # The Host header is not a host name. Quart has no error handler for that.
-            await send({"type": "http.response.start", "status": refusal.code, "headers": []})
+    async def use_own_url(scope: Any, receive: Any, send: Any) -> None:
+        """Take host, scheme and root path from the configuration, and never from the request."""
+        # Werkzeug needs seconds to read 30,000 spaces in a header, and all other requests wait.
+        sent = [(name, SPACES.sub(b" ", value)) for name, value in scope.get("headers", ())]
+        host, path = dict(sent).get(b"host", b"").decode("latin-1"), scope.get("path", "")
+        path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
+        trusted = None if path in HEALTH else app.config.get("TRUSTED_HOSTS")
+        if not HOST.fullmatch(host) or (trusted and not host_is_trusted(host, trusted)):
+            await send({"type": "http.response.start", "status": 400, "headers": []})
             await send({"type": "http.response.body"})
+            return
+        headers = [pair for pair in sent if pair[0] not in (b"host", b"x-requested-host")]
+        headers.append((b"host", own.netloc.encode()))
+        if host != own.netloc:
+            headers.append((b"x-requested-host", host.encode("latin-1")))
+        scheme = own.scheme.replace("http", "ws") if scope["type"] == "websocket" else own.scheme
+        own_url = {"scheme": scheme, "root_path": root, "path": root + (path or "/")}
+        # granian fails at the response of a refused WebSocket. Without `extensions`, it sends a 403.
+        own_scope = {**scope, **own_url, "headers": headers, "extensions": {}}
+        await asgi_app(own_scope, receive, send)
 
-    app.asgi_app = collapse_spaces  # type: ignore[method-assign]
+    app.asgi_app = use_own_url  # type: ignore[method-assign]
     {% else %}
+    app.config.update(SERVER_NAME=own.netloc, PREFERRED_URL_SCHEME=own.scheme)
     wsgi_app = app.wsgi_app
 
-    def collapse_spaces(environ: dict[str, Any], start_response: Any) -> Any:
+    def use_own_url(environ: dict[str, Any], start_response: Any) -> Any:
+        """Take host, scheme and root path from the configuration, and never from the request."""
         for name in environ:
             if name.startswith("HTTP_"):
+                # Werkzeug needs seconds to read 30,000 spaces, and all other requests wait.
                 environ[name] = SPACES.sub(" ", environ[name])
+        host, path = environ.get("HTTP_HOST", ""), environ["PATH_INFO"]
+        path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
+        trusted = None if path in HEALTH else app.config["TRUSTED_HOSTS"]
+        if not HOST.fullmatch(host) or (trusted and not host_is_trusted(host, trusted)):
+            return Response("Bad Request", 400)(environ, start_response)
+        environ.pop("HTTP_X_REQUESTED_HOST", None)
+        if host != own.netloc:
+            environ["HTTP_X_REQUESTED_HOST"] = host
+        environ |= {"HTTP_HOST": own.netloc, "wsgi.url_scheme": own.scheme}
+        environ |= {"SCRIPT_NAME": root, "PATH_INFO": path or "/"}
         return wsgi_app(environ, start_response)
 
-    app.wsgi_app = collapse_spaces  # type: ignore[method-assign]
+    app.wsgi_app = use_own_url  # type: ignore[method-assign]
     {% endif %}
 
     @app.before_request

@@ -54,7 +54,9 @@ def to_own_host(*, again: bool = False) -> ResponseReturnValue | None:
     within 30 seconds, a second redirect needs `again`, and there is no third one.
     """
     origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
-    host, own = (h.lower().partition(":")[0] for h in (request.host, urlsplit(origin).netloc))
+    own = urlsplit(origin).netloc
+    requested = request.headers.get("X-Requested-Host", own)
+    host, own = (each.lower().partition(":")[0] for each in (requested, own))
     if host == own or (name in request.cookies and (not again or "moved" in request.args)):
         return None
     page = this_page()
