@@ -62,11 +62,13 @@ def main() -> int:
         "LOGTO_APP_ID": own.get("LOGTO_APP_ID") or "local-app",
         "LOGTO_APP_SECRET": "any-text",
         "LOGTO_CALLBACK_URL": f"http://localhost:{app_port}{callback}",
+        "LOGTO_WEBHOOK_SIGNING_KEY": own.get("LOGTO_WEBHOOK_SIGNING_KEY") or "any-key",
     }
+    root = (own.get("APPLICATION_ROOT") or "").rstrip("/")
     with LocalLogto.for_app({**own, **forced}, port=logto_port) as stand_in:
         stand_in.application.name = APP_NAME
         people = [name for name, user in stand_in.users.items() if user.username]
-        print(f"\nOpen http://localhost:{app_port}")
+        print(f"\nOpen http://localhost:{app_port}{root}")
         print(f"\nUsers sign in at {stand_in.endpoint}. This is not the real Logto: it has no")
         print(f"passwords. You can be {', '.join(people)} or somebody new.")
         print("Ctrl-C stops both.\n", flush=True)

@@ -3,6 +3,8 @@
 A restart forgets everything except the users below, whose IDs are fixed.
 """
 
+import hmac
+import json
 import logging
 import re
 import secrets
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from fnmatch import fnmatch
 from typing import Any
 
@@ -102,6 +105,7 @@ class Application:
     backchannel_logout_uri: str | None = None
     backchannel_logout_session_required: bool = False
     type: str = "Traditional"
+    secret: str = field(default_factory=lambda: random_id(32))
 
 
 @dataclass
@@ -201,6 +205,7 @@ class StandIn:
             "signUp": {"identifiers": ["username"], "password": True, "verify": False},
             "socialSignInConnectorTargets": ["azuread"],
         }
+        self.hooks: list[dict[str, Any]] = []
         self.access_token_lifetime = access_token_lifetime
         self.rotate_refresh_tokens = rotate_refresh_tokens
         self.sessions: dict[str, Session] = {}
@@ -236,7 +241,7 @@ class StandIn:
         return [scope for scopes in self.resources.values() for scope in scopes]
 
     def suspend(self, username: str) -> None:
-        """Suspend a user, who loses all sessions and tokens. The app gets no message."""
+        """Suspend a user, who loses all sessions and tokens. The app gets a webhook."""
         with self.lock:
             user = self.users[username]
             user.suspended = True
@@ -244,6 +249,39 @@ class StandIn:
                 del self.sessions[key]
             for grant in self.grants:
                 grant.revoked = grant.revoked or grant.user is user
+        self.notify("User.SuspensionStatus.Updated", user)
+
+    def add_hook(self, signing_key: str, **sent: Any) -> dict[str, Any]:
+        """Register a webhook. `sent` has its `name`, `events` and `config`, as in Logto."""
+        hook = {"id": random_id(21), "enabled": True, "signingKey": signing_key, **sent}
+        self.hooks.append(hook)
+        return hook
+
+    def notify(self, event: str, user: User) -> None:
+        """Send the webhooks of an event, signed as Logto signs them."""
+        data = {"id": user.id, "username": user.username, "name": user.name}
+        sent: dict[str, Any] = {"event": event, "createdAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"}
+        sent["data"] = {**data, "primaryEmail": user.email, "isSuspended": user.suspended}
+        for hook in self.hooks:
+            if hook["enabled"] and event in hook["events"]:
+                body = json.dumps({"hookId": hook["id"], **sent}).encode()
+                signature = hmac.new(hook["signingKey"].encode(), body, "sha256").hexdigest()
+                headers = {"Content-Type": "application/json", "sec-fetch-mode": "cors"}
+                headers["logto-signature-sha-256"] = signature
+                self.send(hook["config"]["url"], content=body, headers=headers)
+
+    def send(self, url: str, **sent: Any) -> None:
+        """Post to the app from another thread, and write the result to the log."""
+
+        def post() -> None:
+            # The real Logto drops calls to loopback addresses and reports nothing.
+            try:
+                response = httpx2.post(url, timeout=5, trust_env=False, **sent)
+                log.info("%s: the app responded with %s", url, response.status_code)
+            except httpx2.HTTPError as error:
+                log.warning("%s cannot be reached (%s)", url, error)
+
+        threading.Thread(target=post, daemon=True).start()
 
     def end_session(self, key: str) -> None:
         """Sign a browser out and tell its applications (Back-Channel Logout 1.0).
@@ -257,27 +295,14 @@ class StandIn:
             for grant in ended:
                 grant.revoked = grant.revoked or "offline_access" not in grant.interaction.scopes
         for application in {grant.interaction.application for grant in ended}:
-            call = (application, application.backchannel_logout_uri, session)
             if application.backchannel_logout_uri:
-                threading.Thread(target=self._send_logout_token, args=call, daemon=True).start()
-
-    def _send_logout_token(self, application: Application, uri: str, session: Session) -> None:
-        # The real Logto drops calls to loopback addresses and reports nothing.
-        claims: dict[str, Any] = {
-            "sub": session.user.id,
-            "aud": application.id,
-            "jti": random_id(21),
-            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
-        }
-        if application.backchannel_logout_session_required:
-            claims["sid"] = session.sid
-        token = self.sign(claims, LOGOUT_TOKEN_LIFETIME, "logout+jwt")
-        try:
-            form = {"logout_token": token}
-            response = httpx2.post(uri, data=form, timeout=5, trust_env=False)
-            log.info("Back-channel logout: the app responded with %s", response.status_code)
-        except httpx2.HTTPError as error:
-            log.warning("Back-channel logout: %s cannot be reached (%s)", uri, error)
+                claims: dict[str, Any] = {"sub": session.user.id, "aud": application.id}
+                claims["events"] = {"http://schemas.openid.net/event/backchannel-logout": {}}
+                claims["jti"] = random_id(21)
+                if application.backchannel_logout_session_required:
+                    claims["sid"] = session.sid
+                token = self.sign(claims, LOGOUT_TOKEN_LIFETIME, "logout+jwt")
+                self.send(application.backchannel_logout_uri, data={"logout_token": token})
 
     def sign(self, claims: dict[str, Any], lifetime: int, typ: str | None) -> str:
         """Return the claims with `iss`, `iat` and `exp` as a JWT of `lifetime` seconds."""

@@ -156,7 +156,8 @@ class LocalLogto(StandIn):
     def for_app(cls, environ: Mapping[str, str | None], *, port: int) -> Self:
         """Return a stand-in that knows the app of these LOGTO_ variables."""
         callback = environ.get("LOGTO_CALLBACK_URL") or "http://localhost:3000/callback"
-        origin = "{0.scheme}://{0.netloc}".format(urlsplit(callback))
+        root = (environ.get("APPLICATION_ROOT") or "").rstrip("/")
+        home = "{0.scheme}://{0.netloc}".format(urlsplit(callback)) + f"{root}/"
         resource = environ.get("LOGTO_API_RESOURCE")
         asked = (environ.get("LOGTO_SCOPES") or "").split()
         permissions = [scope for scope in asked if scope not in oidc.OIDC_SCOPES]
@@ -166,13 +167,16 @@ class LocalLogto(StandIn):
         stand_in = cls(
             app_id=environ.get("LOGTO_APP_ID") or "local-app",
             redirect_uris=[callback],
-            post_logout_redirect_uris=[f"{origin}/"],
-            backchannel_logout_uri=f"{origin}/backchannel-logout",
+            post_logout_redirect_uris=[home],
+            backchannel_logout_uri=f"{home}backchannel-logout",
             resources=resources,
             port=port,
             machine_app_id=environ.get("LOGTO_M2M_APP_ID") or "local-m2m",
         )
         stand_in.own_resource = resource
+        if key := environ.get("LOGTO_WEBHOOK_SIGNING_KEY"):
+            events, url = ["User.SuspensionStatus.Updated"], f"{home}webhooks/logto"
+            stand_in.add_hook(key, name="local", events=events, config={"url": url})
         return stand_in
 
     def follow_app(self) -> None:

@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from flask import Blueprint, abort, make_response, request
+from flask import Blueprint, Response, abort, jsonify, make_response, request
 from joserfc import jwt
 from joserfc.errors import JoseError
 
-from .accounts import FACTORY, random_id
+from .accounts import FACTORY, Application, random_id
 from .oidc import MANAGEMENT_API, stand_in
 
 REQUIRED = ("clientId", "clientSecret", "cloudInstance", "tenantId")
@@ -70,20 +70,76 @@ METADATA = {
 """The names of an application's `oidcClientMetadata`, and the attributes for them."""
 
 
-@bp.route("/applications/<app_id>", methods=["GET", "PATCH"])
-def one_application(app_id: str) -> dict[str, Any]:
-    application = stand_in.applications.get(app_id) or not_found()
-    if request.method == "PATCH":
-        # The whole is replaced: what is not sent is gone.
-        sent = body().get("oidcClientMetadata", {})
-        if not all(isinstance(sent.get(name), list) for name in list(METADATA)[:2]):
-            refuse(400, "guard.invalid_input", "The request body is invalid.")
-        for name, attribute in METADATA.items():
-            setattr(application, attribute, sent.get(name))
+def shown_application(application: Application) -> dict[str, Any]:
     values = {name: getattr(application, attribute) for name, attribute in METADATA.items()}
     metadata = {name: value for name, value in values.items() if value not in (None, False)}
     shown = {"id": application.id, "name": application.name, "type": application.type}
     return {**shown, "oidcClientMetadata": metadata}
+
+
+def set_metadata(application: Application) -> dict[str, Any]:
+    """Replace all URIs of the application: a URI that is not sent is gone."""
+    sent = body().get("oidcClientMetadata", {})
+    if not all(isinstance(sent.get(name), list) for name in list(METADATA)[:2]):
+        refuse(400, "guard.invalid_input", "The request body is invalid.")
+    for name, attribute in METADATA.items():
+        setattr(application, attribute, sent.get(name))
+    return shown_application(application)
+
+
+@bp.get("/applications")
+def all_applications() -> Response:
+    first = (int(request.args.get("page", 1)) - 1) * int(request.args.get("page_size", 20))
+    types = request.args.getlist("types")
+    found = [each for each in stand_in.applications.values() if not types or each.type in types]
+    page = found[first:][: int(request.args.get("page_size", 20))]
+    response = jsonify([shown_application(each) for each in page])
+    response.headers["total-number"] = str(len(found))
+    return response
+
+
+@bp.post("/applications")
+def create_application() -> dict[str, Any]:
+    """Names are not unique. The response is 200, without the secret."""
+    sent = body()
+    application = Application(random_id(21), str(sent.get("name")), type=str(sent.get("type")))
+    shown = set_metadata(application)
+    stand_in.applications[application.id] = application
+    return shown
+
+
+@bp.route("/applications/<app_id>", methods=["GET", "PATCH"])
+def one_application(app_id: str) -> dict[str, Any]:
+    application = stand_in.applications.get(app_id) or not_found()
+    return (set_metadata if request.method == "PATCH" else shown_application)(application)
+
+
+@bp.get("/applications/<app_id>/secrets")
+def secrets_of(app_id: str) -> list[dict[str, Any]]:
+    application = stand_in.applications.get(app_id) or not_found()
+    return [{"name": "Default secret", "value": application.secret, "expiresAt": None}]
+
+
+# Webhooks
+
+
+@bp.get("/hooks")
+def all_hooks() -> list[dict[str, Any]]:
+    return stand_in.hooks
+
+
+@bp.post("/hooks")
+def create_hook() -> tuple[dict[str, Any], int]:
+    """Neither name nor URL is unique."""
+    sent = {name: body()[name] for name in ("name", "events", "config")}
+    return stand_in.add_hook(random_id(32), **sent), 201
+
+
+@bp.patch("/hooks/<hook_id>")
+def change_hook(hook_id: str) -> dict[str, Any]:
+    hook = next((each for each in stand_in.hooks if each["id"] == hook_id), None) or not_found()
+    hook.update({name: value for name, value in body().items() if name in hook})
+    return hook
 
 
 # Connectors

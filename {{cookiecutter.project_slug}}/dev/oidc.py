@@ -588,6 +588,7 @@ def administer() -> Any:
         stand_in.suspend(form["suspend"])
     elif form.get("lift") in stand_in.users:
         stand_in.users[form["lift"]].suspended = False
+        stand_in.notify("User.SuspensionStatus.Updated", stand_in.users[form["lift"]])
     return redirect("/", 303)
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import click
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
 
 from app.auth.oidc import LEEWAY, LogtoUnavailable, Response, request
@@ -16,6 +17,7 @@ from app.config import LOOPBACK, Config, ConfigError
 from app.server.stores import StoreUnavailable, open_store
 
 from . import connector
+from .management import ManagementApi
 
 APP_PAGE = "Logto Console > Applications > your app"
 LABELS = {
@@ -32,6 +34,7 @@ LABELS = {
     "api_resource": "API resource",
     {% endif %}
     "microsoft": "Continue with Microsoft",
+    "webhook": "Webhook",
     "connector_file": "Azure AD connector file",
 }
 
@@ -66,7 +69,7 @@ async def run() -> list[Check]:
         ["configuration"],
         ["session_store", "endpoint"],
         ["clock", "app_id"],
-        ["signing_keys", "callback_url", "app_secret", "post_sign_out_uri", "microsoft"],
+        ["signing_keys", "callback_url", "app_secret", "post_sign_out_uri", "microsoft", "webhook"],
         {% if cookiecutter.api_resource %}
         ["api_resource"],
         {% endif %}
@@ -268,6 +271,28 @@ class Checks:
             "Sign-in experience > Sign-up and sign-in > Social sign-in > Azure AD."
         )
         raise CheckFailed("not on the sign-in page", fix)
+
+    async def webhook(self) -> str:
+        """Whether Logto tells the app of suspended users. This is optional."""
+        self.need("endpoint")
+        if not (key := self.config.LOGTO_WEBHOOK_SIGNING_KEY):
+            return "off: LOGTO_WEBHOOK_SIGNING_KEY is not set"
+        if not os.environ.get("LOGTO_M2M_APP_SECRET"):
+            return "the key is set; with LOGTO_M2M_APP_SECRET, the registration is checked too"
+        fix, url = "Run {{ cookiecutter.framework }} logto provision --create.", f"{self.config.POST_SIGN_OUT_URI}webhooks/logto"
+        try:
+            api = ManagementApi(self.config.LOGTO_ENDPOINT.rstrip("/"))
+            await api.sign_in()
+            hooks = [h for h in await api.call("GET", "hooks") if h["config"]["url"] == url]
+        except (click.ClickException, KeyError, TypeError) as error:
+            raise CheckFailed(f"cannot be read: {error}", "Try again in a moment.") from None
+        if not hooks:
+            raise CheckFailed(f"Logto has no webhook for {url}", fix)
+        if not any(hook.get("signingKey") == key for hook in hooks):
+            raise CheckFailed("LOGTO_WEBHOOK_SIGNING_KEY is not the key that Logto has", fix)
+        if not any(hook.get("enabled") for hook in hooks):
+            raise CheckFailed("it is disabled", "Enable it: Logto Console > Webhooks.")
+        return url
 
     async def connector_file(self) -> str:
         """Whether the file makes a connector, with the variables that fill it in."""

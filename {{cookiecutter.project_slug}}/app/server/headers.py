@@ -76,7 +76,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         scheme = own.scheme.replace("http", "ws") if scope["type"] == "websocket" else own.scheme
         own_url = {"scheme": scheme, "root_path": root, "path": root + (path or "/")}
         # granian fails at the response of a refused WebSocket. Without `extensions`, it sends a 403.
-        own_scope = {**scope, **own_url, "headers": headers, "extensions": {}}
+        own_scope: Any = {**scope, **own_url, "headers": headers, "extensions": {}}
         await asgi_app(own_scope, receive, send)
 
     app.asgi_app = use_own_url  # type: ignore[method-assign]
