@@ -259,9 +259,9 @@ class StandIn:
 
     def notify(self, event: str, user: User) -> None:
         """Send the webhooks of an event, signed as Logto signs them."""
-        data = {"id": user.id, "username": user.username, "name": user.name}
-        sent: dict[str, Any] = {"event": event, "createdAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"}
-        sent["data"] = {**data, "primaryEmail": user.email, "isSuspended": user.suspended}
+        data: dict[str, Any] = {"id": user.id, "username": user.username, "name": user.name}
+        data |= {"primaryEmail": user.email, "isSuspended": user.suspended}
+        sent = {"event": event, "createdAt": datetime.now(UTC).isoformat(), "data": data}
         for hook in self.hooks:
             if hook["enabled"] and event in hook["events"]:
                 body = json.dumps({"hookId": hook["id"], **sent}).encode()

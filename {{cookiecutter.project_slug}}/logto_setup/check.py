@@ -279,7 +279,8 @@ class Checks:
             return "off: LOGTO_WEBHOOK_SIGNING_KEY is not set"
         if not os.environ.get("LOGTO_M2M_APP_SECRET"):
             return "the key is set; with LOGTO_M2M_APP_SECRET, the registration is checked too"
-        fix, url = "Run {{ cookiecutter.framework }} logto provision --create.", f"{self.config.POST_SIGN_OUT_URI}webhooks/logto"
+        fix = "Run {{ cookiecutter.framework }} logto provision --create."
+        url = f"{self.config.POST_SIGN_OUT_URI}webhooks/logto"
         try:
             api = ManagementApi(self.config.LOGTO_ENDPOINT.rstrip("/"))
             await api.sign_in()
