@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 {% else %}
 from collections.abc import Mapping
 {% endif %}
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -56,10 +57,13 @@ class ConfigError(click.ClickException):
 class Config:
     """The settings of one app. {{ cookiecutter.framework | capitalize }} has each of them as `app.config[NAME]`.
 
-    Settings that {{ cookiecutter.framework | capitalize }} defines itself, such as SESSION_COOKIE_SAMESITE, keep their meaning.
+    A setting with a type is read from the environment variable of its name. Settings that {{ cookiecutter.framework | capitalize }}
+    defines itself, such as SESSION_COOKIE_SAMESITE, keep their meaning.
     """
 
-    APP_NAME: str = "{{ cookiecutter.project_name }}"
+    APP_NAME = "{{ cookiecutter.project_name }}"
+    SESSION_COOKIE_SAMESITE = "Lax"
+    SESSION_COOKIE_PATH = "/"
     LOGTO_ENDPOINT: str
     LOGTO_APP_ID: str
     LOGTO_APP_SECRET: str = field(repr=False)
@@ -76,49 +80,33 @@ class Config:
     SESSION_URL: str = field(default="sqlite:///sessions.sqlite3", repr=False)
     SESSION_LIFETIME_HOURS: int = 12
     SESSION_IDLE_HOURS: int = 0  # Without a limit.
-    SESSION_COOKIE_SAMESITE: str = "Lax"
-    SESSION_COOKIE_PATH: str = "/"
     LOG_FORMAT: str = "text"
 
     @classmethod
     def from_env(cls) -> "Config":
         """Read the environment, and `.env` for variables that the environment does not have.
 
-        Raises:
-            ConfigError: with one line for each variable that is missing or wrong.
+        Raises ConfigError with one line for each variable that is missing or wrong.
         """
-        env = Env(eager=False)
         load_dotenv(PROJECT_DIR / ".env", encoding="utf-8")
-        config = cls(
-            LOGTO_ENDPOINT=env.str("LOGTO_ENDPOINT", validate=_web_origin),
-            LOGTO_APP_ID=env.str("LOGTO_APP_ID", validate=_filled),
-            LOGTO_APP_SECRET=env.str("LOGTO_APP_SECRET", validate=_filled),
-            LOGTO_CALLBACK_URL=env.str("LOGTO_CALLBACK_URL", validate=check_callback_url),
-            APPLICATION_ROOT=env.str("APPLICATION_ROOT", "/", validate=_application_root),
-            LOGTO_SCOPES=env.str("LOGTO_SCOPES", cls.LOGTO_SCOPES),
-            LOGTO_RESOURCES=env.str("LOGTO_RESOURCES", cls.LOGTO_RESOURCES),
-            {% if cookiecutter.api_resource %}
-            LOGTO_API_RESOURCE=env.str("LOGTO_API_RESOURCE", validate=_absolute_uri),
-            API_ALLOWED_ORIGINS=env.list(
-                "API_ALLOWED_ORIGINS", [], subcast=str, validate=_web_origins
-            ),
-            {% endif %}
-            LOGTO_WEBHOOK_SIGNING_KEY=env.str("LOGTO_WEBHOOK_SIGNING_KEY", ""),
-            SECRET_KEY=env.str("SECRET_KEY", "") or None,
-            SESSION_URL=env.str("SESSION_URL", cls.SESSION_URL, validate=_session_url),
-            SESSION_LIFETIME_HOURS=env.int(
-                "SESSION_LIFETIME_HOURS", cls.SESSION_LIFETIME_HOURS, validate=validate.Range(1)
-            ),
-            SESSION_IDLE_HOURS=env.int(
-                "SESSION_IDLE_HOURS", cls.SESSION_IDLE_HOURS, validate=validate.Range(0)
-            ),
-            LOG_FORMAT=env.str("LOG_FORMAT", cls.LOG_FORMAT, validate=validate.OneOf(LOG_FORMATS)),
-        )
+        env, values = Env(eager=False), {}
+        {% if cookiecutter.api_resource %}
+        readers: dict[Any, Any] = {int: env.int, Sequence[str]: env.list}
+        {% else %}
+        readers: dict[Any, Any] = {int: env.int}
+        {% endif %}
+        for setting in fields(cls):
+            name, default = setting.name, ... if setting.default is MISSING else setting.default
+            # A mounted secret can end with a newline. A variable that is empty counts as not set.
+            if value := os.environ.pop(name, "").strip():
+                os.environ[name] = value
+            read = readers.get(setting.type, env.str)
+            values[name] = read(name, default, validate=RULES.get(name))
         try:
             env.seal()
         except EnvValidationError as error:
             raise ConfigError(_report(error)) from None
-        return config
+        return cls(**values)
 
     @property
     def ORIGIN(self) -> str:
@@ -174,13 +162,7 @@ def _report(error: EnvValidationError) -> str:
     return "\n".join(lines)
 
 
-def _filled(value: str) -> None:
-    if not value.strip():
-        raise ValidationError("is empty")
-
-
 def _web_url(value: str) -> None:
-    _filled(value)
     if "@" in value:
         # The text before it may be a password.
         raise ValidationError("must not contain an @")
@@ -209,7 +191,6 @@ def _web_origins(values: list[str]) -> None:
 
 
 def _absolute_uri(value: str) -> None:
-    _filled(value)
     # Without a fragment (RFC 8707, 2).
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[]!$%&'()*+,./0-9:;=?@A-Z[_a-z~-]+", value):
         raise ValidationError(f"{value!r} is not an absolute URI")
@@ -247,3 +228,19 @@ def _session_url(value: str) -> None:
             ) from None
     else:
         raise ValidationError("must begin with sqlite:///, redis:// or rediss://")
+
+
+RULES = {
+    "LOGTO_ENDPOINT": _web_origin,
+    "LOGTO_CALLBACK_URL": check_callback_url,
+    "APPLICATION_ROOT": _application_root,
+    {% if cookiecutter.api_resource %}
+    "LOGTO_API_RESOURCE": _absolute_uri,
+    "API_ALLOWED_ORIGINS": _web_origins,
+    {% endif %}
+    "SESSION_URL": _session_url,
+    "SESSION_LIFETIME_HOURS": validate.Range(1),
+    "SESSION_IDLE_HOURS": validate.Range(0),
+    "LOG_FORMAT": validate.OneOf(LOG_FORMATS),
+}
+"""What each value must be like."""

@@ -44,8 +44,7 @@ class SessionEnded(Exception):
 
 
 class AppLogtoClient(LogtoClient):
-    """One client for the whole app. It is safe on threads and event loops, because everything
-    that belongs to one user is in that user's session."""
+    """One client for all threads and event loops: what belongs to a user is in the session."""
 
     {% if cookiecutter.api_resource %}
     def __init__(self, config: Mapping[str, Any], api_scopes: Iterable[str]) -> None:
@@ -79,11 +78,10 @@ class AppLogtoClient(LogtoClient):
     async def begin_sign_in(
         self, redirect_uri: str, **parameters: str
     ) -> tuple[str, str, dict[str, str]]:
-        """Begin a sign-in. The session stays as it is until the sign-in has succeeded.
+        """Begin a sign-in, and leave the session as it is. Raises LogtoUnavailable.
 
-        Takes the registered redirect URI, and parameters of Logto's authorization endpoint
-        (`first_screen`, `direct_sign_in`, `ui_locales`, ...). Returns the URL of the sign-in page,
-        the `state`, and the attempt that `finish_sign_in` needs. Raises LogtoUnavailable.
+        Takes the registered redirect URI, and parameters of Logto's authorization endpoint. Returns
+        the URL of the sign-in page, the `state`, and the attempt that `finish_sign_in` needs.
         """
         data: dict[str, Any] = {}
         async with self._calling():
@@ -101,9 +99,8 @@ class AppLogtoClient(LogtoClient):
     ) -> dict[str, Any]:
         """Exchange the code of a callback for tokens (OpenID Connect Core, 3.1.3).
 
-        Takes the attempt and the query of the callback. Returns the content of the new session:
-        the tokens, and the claims of the verified ID token as `user`. Raises LogtoUnavailable and
-        SignInInvalid.
+        Takes the attempt and the query of the callback. Returns the content of the new session: the
+        tokens, and the verified claims as `user`. Raises LogtoUnavailable and SignInInvalid.
         """
         # RFC 9207, 2.4.
         if callback.get("iss", self.issuer) != self.issuer:
@@ -131,11 +128,9 @@ class AppLogtoClient(LogtoClient):
         return data | {"user": claims}
 
     async def access_token(self, resource: str = "") -> str:
-        """Return the user's access token for a resource. Refresh it if it has expired.
+        """Return the user's access token for a resource, or for userinfo. Refresh it if needed.
 
-        Without a resource, it is the token for Logto's userinfo endpoint. If several requests of
-        a session need it at once, in any number of processes, only one of them refreshes.
-
+        If several requests of a session need it at once, in any number of processes, one refreshes.
         Raises SessionEnded if Logto rejects the refresh token or there is none, NotGranted if Logto
         does not grant the resource, and LogtoUnavailable. After the last two, the session continues.
         """
@@ -160,10 +155,7 @@ class AppLogtoClient(LogtoClient):
             log.warning("Refresh postponed, Logto is unavailable: %s", error)
 
     async def user_info(self) -> dict[str, Any]:
-        """Fetch the user's claims as Logto has them now (OpenID Connect Core, 5.3).
-
-        Claims that are not set are None. Raises SessionEnded or LogtoUnavailable.
-        """
+        """Fetch the claims of now (OpenID Connect Core, 5.3). Raises as `access_token` does."""
         token = await self.access_token()
         try:
             async with self._calling_for_session():
@@ -181,8 +173,7 @@ class AppLogtoClient(LogtoClient):
     async def sign_out(self, post_sign_out_uri: str, refresh_token: str | None) -> str:
         """Revoke the refresh token, and return the URL that ends the session at Logto.
 
-        The URL is that of OpenID Connect RP-Initiated Logout 1.0. Raises LogtoUnavailable if the
-        URL is not known.
+        The URL is that of OpenID Connect RP-Initiated Logout 1.0. Raises LogtoUnavailable.
         """
         async with self._calling():
             url = await self._with_storage({}).signOut(post_sign_out_uri)
@@ -212,7 +203,7 @@ class AppLogtoClient(LogtoClient):
 
     @asynccontextmanager
     async def _calling_for_session(self) -> AsyncIterator[None]:
-        """Call Logto for a user who can wait. After a failure, do not let others wait too."""
+        """Call Logto for a signed-in user. After a failure, let no other user wait."""
         if self._paused:
             raise LogtoUnavailable("it did not respond a moment ago")
         try:
@@ -229,8 +220,7 @@ class AppLogtoClient(LogtoClient):
     async def _refresh(self, resource: str) -> str:
         """Refresh once, even if many requests need it, and save the result.
 
-        The SDK refreshes in every parallel request. A provider that rotates refresh tokens takes
-        the second use for theft, and ends the session.
+        The SDK refreshes in every request. If refresh tokens rotate, the second use is a theft.
         """
         if session.key is None:
             # The user has signed in during this request.

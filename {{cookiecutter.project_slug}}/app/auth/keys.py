@@ -40,8 +40,8 @@ class KeySet:
     async def find(self, token: str, *, trusted: bool = False) -> jwt.PyJWK:
         """Return the key that the token names. Fetch the keys if it is unknown or outdated.
 
-        With `trusted`, fetch an unknown key at once: the token came from Logto itself.
-        Raises jwt.PyJWTError if there is no such key, and TimeoutError as `refresh` does.
+        With `trusted`, fetch an unknown key at once: the token came from Logto itself. Raises
+        jwt.PyJWTError and TimeoutError.
         """
         key = self.known(token)
         wait = time.monotonic() < self._fetched_at + MIN_INTERVAL and not trusted

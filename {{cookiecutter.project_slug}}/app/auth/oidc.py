@@ -115,11 +115,10 @@ def _tls() -> ssl.SSLContext:
 
 
 async def request(method: str, url: str, *, seconds: float | None = None, **sent: Any) -> Response:
-    """Send an HTTP request to Logto and return the response, whatever its status is.
+    """Send an HTTP request to Logto, and return any response. Raises LogtoUnavailable.
 
     It follows no redirect and keeps no cookie. `sent` is `data`, `json`, `params` or `headers`.
     HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured; a loopback URL is always asked directly.
-    Raises LogtoUnavailable if there is no response within the time limit.
     """
     target, proxy = urlsplit(url), None
     if not LOOPBACK.fullmatch(target.hostname or "") and not proxy_bypass(target.netloc):
@@ -155,10 +154,9 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
 
 
 def _checked(response: Response, model: type[Model], resource: str = "") -> Model:
-    """Return the content of a good response, and raise what any other response means.
+    """Return the content of a good response, and raise what any other means (RFC 6749, 5.2).
 
-    The errors are those of RFC 6749, section 5.2. A rate limit, a proxy's page or a restart must
-    not look like a refusal, because a refusal signs the user out.
+    A rate limit, a proxy's page or a restart is no refusal, because a refusal signs the user out.
     """
     error = response.json.get("error")
     if response.status in (400, 401, 403) and isinstance(error, str):
@@ -193,11 +191,7 @@ class Oidc(OidcCore):
         self._last_response: Response | None = None
 
     async def signing_key(self, token: str) -> jwt.PyJWK:
-        """Return the public key that a token from outside names.
-
-        Raises LogtoUnavailable if the key is not known and cannot be fetched, and jwt.PyJWTError
-        if Logto publishes no such key, or this is not a token.
-        """
+        """Return the public key that a token names. Raises LogtoUnavailable and jwt.PyJWTError."""
         try:
             return await self.keys.find(token)
         except (LogtoUnavailable, TimeoutError) as error:
@@ -208,11 +202,9 @@ class Oidc(OidcCore):
     def decode(
         self, token: str, key: jwt.PyJWK, *, typ: str, require: list[str], audience: str = ""
     ) -> dict[str, Any]:
-        """Verify a token of Logto (RFC 7519, 7.2), and return its claims.
+        """Verify a token of Logto (RFC 7519, 7.2), and return its claims. Raises jwt.PyJWTError.
 
-        `typ` is the kind of token (RFC 8725, 3.11); a token that names no kind is a `jwt`. Raises
-        jwt.PyJWTError if the signature, a time, the kind, the issuer or the audience is wrong, or
-        if a required claim is missing.
+        `typ` is the kind of token (RFC 8725, 3.11); a token that names no kind is a `jwt`.
         """
         try:
             decoded = jwt.decode_complete(
@@ -310,10 +302,9 @@ class Oidc(OidcCore):
         return tokens
 
     def verifyIdToken(self, idToken: str, clientId: str, accessToken: str | None = None) -> None:
-        """Check an ID token by the rules of OpenID Connect Core, 3.1.3.7.
+        """Check an ID token by the rules of OpenID Connect Core, 3.1.3.7. Raises jwt.PyJWTError.
 
-        Raises jwt.PyJWTError if a rule is broken, and LogtoUnavailable if this machine's clock is
-        the cause.
+        Raises LogtoUnavailable if this machine's clock is wrong.
         """
         key = self.keys.known(idToken)
         if key is None:
@@ -340,10 +331,7 @@ class Oidc(OidcCore):
                 raise jwt.InvalidTokenError("at_hash is not that of the access token")
 
     async def fetchUserInfo(self, accessToken: str) -> UserInfoResponse:
-        """Fetch the user's claims (OpenID Connect Core, 5.3).
-
-        Raises SignInInvalid if Logto rejects the access token, and LogtoUnavailable.
-        """
+        """Fetch the claims (OpenID Connect Core, 5.3). Raises SignInInvalid, LogtoUnavailable."""
         headers = {"Authorization": f"Bearer {accessToken}"}
         response = await request("GET", self.metadata.userinfo_endpoint, headers=headers)
         if response.status == 401 and response.json.get("error") == "invalid_token":

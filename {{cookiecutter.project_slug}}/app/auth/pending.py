@@ -1,7 +1,6 @@
-"""Sign-ins that were started and are not finished yet.
+"""Sign-ins that are not finished yet.
 
-Each sign-in has a separate cookie and a separate entry in the session store. So several tabs can
-sign in at once, and the session does not change until a sign-in succeeds.
+Each has a separate cookie and a separate entry in the session store, so several tabs can sign in.
 """
 
 import secrets
@@ -16,10 +15,7 @@ MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one remo
 
 
 {{ cookiecutter.__async }}def remember(response: Response, state: str, attempt: dict[str, str], target: str) -> None:
-    """Save an attempt and the target, for the browser that gets the response.
-
-    Raises StoreUnavailable.
-    """
+    """Save an attempt and the target for the browser that gets the response."""
     # Browsers send the oldest cookie first (RFC 6265, 5.4).
     unfinished = [name for name in request.cookies if name.startswith(cookie_name(""))]
     for name in unfinished[: max(0, len(unfinished) - MAX_UNFINISHED + 1)]:
@@ -36,7 +32,7 @@ MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one remo
 {{ cookiecutter.__async }}def take(state: str) -> tuple[dict[str, str] | None, str | None]:
     """Return the attempt and the target of a sign-in that this browser started.
 
-    Of several requests with the same callback, only one gets the attempt. Raises StoreUnavailable.
+    Of several requests with the same callback, only one gets the attempt.
     """
     cookie = request.cookies.get(cookie_name(state))
     if not state or not cookie:

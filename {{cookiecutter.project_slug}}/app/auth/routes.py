@@ -37,10 +37,9 @@ INTERACTION = ("login_required", "consent_required", "interaction_required")
 @bp.get("/sign-in")
 @bp.get("/sign-up", endpoint="sign_up", defaults={"first_screen": "register"})
 async def sign_in(first_screen: str = "") -> ResponseReturnValue:
-    """Redirect to Logto's page for signing in or signing up.
+    """Redirect to Logto's page for signing in or signing up, or with `?connector=` further on.
 
-    With `?connector=azuread`, Logto redirects to Microsoft at once. With `?prompt=login`, Logto
-    asks for the password again.
+    With `?prompt=login`, Logto asks for the password again.
     """
     if not is_visit():
         return {{ cookiecutter.__await }}ask_to_sign_in()
@@ -66,11 +65,8 @@ async def sign_in(first_screen: str = "") -> ResponseReturnValue:
 
 
 def local_path(target: str) -> str:
-    """Return the target if it is a path of this app, else the path of the home page.
-
-    Browsers read `\\\\` as `/` and drop control characters and spaces at the ends, so a target
-    with one of these is not a path.
-    """
+    """Return the target if it is a path of this app, else the path of the home page."""
+    # Browsers read `\` as `/`, and drop control characters and spaces at the ends.
     plain = target.isprintable() and "\\" not in target and target == target.strip()
     home = str(current_app.config["HOME_PATH"])
     local = plain and target.startswith(home) and not target.startswith("//")
