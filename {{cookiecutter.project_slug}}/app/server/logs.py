@@ -12,7 +12,6 @@ from urllib.parse import quote
 from flask import Flask, Response, g, has_request_context, request
 from flask.signals import request_finished, request_started
 {% endif %}
-from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 {% if cookiecutter.framework == "quart" %}
 from quart import Quart, Response, g, has_request_context, request
@@ -40,7 +39,6 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     for_machines = JsonFormatter(
         ["levelname", "name", "message"],
         rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
-        reserved_attrs=[*RESERVED_ATTRS, "taskName"],
         timestamp="time",
     )
     for_people = TextFormatter(text, defaults={"request_id": "-"})

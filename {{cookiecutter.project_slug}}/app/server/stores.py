@@ -1,8 +1,8 @@
 """Where sessions are kept: SQLite on one machine, Redis for several machines.
 
-Both stores keep entries under a key until its time to live ends, in the format of the framework's
-own session: JSON, with tags for `datetime`, `UUID` and others. They raise `StoreUnavailable` when
-they cannot do what was requested. All times are in seconds.
+Both stores keep entries under a key until its time to live ends, as the framework's own session
+does: JSON, with tags for `datetime`, `UUID` and others. All methods raise `StoreUnavailable`. All
+times are in seconds.
 """
 
 {% if cookiecutter.framework == "quart" %}
@@ -60,11 +60,8 @@ class SQLiteStore:
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
         """Return the session under the key, or None if there is none or it has expired."""
-        rows, _ = {{ cookiecutter.__await }}self._execute(
-            "SELECT data FROM sessions WHERE key = ? AND expires_at > ?",
-            self._prefix + key,
-            time.time(),
-        )
+        found = "SELECT data FROM sessions WHERE key = ? AND expires_at > ?"
+        rows, _ = {{ cookiecutter.__await }}self._execute(found, self._prefix + key, time.time())
         return tagged.loads(rows[0][0]) if rows else None
 
     {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
@@ -78,12 +75,9 @@ class SQLiteStore:
 
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
         """Set and remove these entries in one step. Do nothing if the session has ended."""
-        {{ cookiecutter.__await }}self._execute(
-            "UPDATE sessions SET data = merged(data, ?, ?) WHERE key = ?",
-            tagged.dumps(changed),
-            tagged.dumps(removed),
-            self._prefix + key,
-        )
+        merged = "UPDATE sessions SET data = merged(data, ?, ?) WHERE key = ?"
+        changes = (tagged.dumps(changed), tagged.dumps(removed))
+        {{ cookiecutter.__await }}self._execute(merged, *changes, self._prefix + key)
 
     {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
         """Delete a session or a lock. Return whether it was there: of two calls, one gets True."""
@@ -102,13 +96,9 @@ class SQLiteStore:
 
     {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
         """Take a lock, until it is deleted or its time to live ends. False if it is taken."""
-        _, count = {{ cookiecutter.__await }}self._execute(
-            "INSERT INTO sessions VALUES (?1, '', ?2 + ?3, NULL, NULL) ON CONFLICT (key)"
-            " DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?2",
-            self._prefix + key,
-            time.time(),
-            ttl,
-        )
+        taken = """INSERT INTO sessions VALUES (?1, '', ?2 + ?3, NULL, NULL) ON CONFLICT (key)
+            DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?2"""
+        _, count = {{ cookiecutter.__await }}self._execute(taken, self._prefix + key, time.time(), ttl)
         return count > 0
 
     {{ cookiecutter.__async }}def ping(self) -> None:
