@@ -40,7 +40,7 @@ def store_key(cookie: str) -> str:
     return hashlib.sha256(cookie.encode()).hexdigest()
 
 
-def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}, **changes: str) -> dict[str, Any]:
+def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}, **changes: Any) -> dict[str, Any]:
     """Return the attributes of the app's cookies, as the SESSION_COOKIE_ settings define them."""
     names = ("domain", "path", "secure", "httponly", "samesite", "partitioned")
     interface = app.session_interface
@@ -202,9 +202,8 @@ class StoreSessionInterface(SessionInterface):
             response.set_data({{ cookiecutter.__await }}failure.get_data())
         elif session.cookie:
             lifetime = app.permanent_session_lifetime if session.permanent else None
-            attributes = cookie_attributes(app)
-            name = self.get_cookie_name(app)
-            response.set_cookie(name, session.cookie, max_age=lifetime, **attributes)
+            attributes = cookie_attributes(app, max_age=lifetime)
+            response.set_cookie(self.get_cookie_name(app), session.cookie, **attributes)
         elif session.ended:
             response.delete_cookie(self.get_cookie_name(app), **cookie_attributes(app))
 
