@@ -1,4 +1,4 @@
-"""Nobody waits for somebody else's sign-in."""
+"""No client waits for the sign-in, the lock or the thread of another client."""
 
 import sqlite3
 import time
@@ -134,6 +134,58 @@ def test_quart_sends_nothing_of_the_app_to_a_thread(bake: Bake) -> None:
     # Where a plain function would do on Flask, Quart starts a thread for it in every request.
     (answers,) = [one for one in everything(on=True) if one["framework"] == "quart"]
     assert bake(**answers).run("python", "-c", PLAIN_FUNCTIONS).stdout == "[]\n"
+
+
+THREADS = """
+import asyncio, sys
+from concurrent.futures import ThreadPoolExecutor
+
+from app import create_app
+from app.config import Config
+from app.server.sessions import store_key
+
+submit, submitted = ThreadPoolExecutor.submit, []
+
+
+def noted(pool, function, *arguments):
+    submitted.append(str(function))
+    return submit(pool, function, *arguments)
+
+
+ThreadPoolExecutor.submit = noted
+app = create_app(
+    Config(
+        LOGTO_ENDPOINT="http://localhost:3001",
+        LOGTO_APP_ID="test-app",
+        LOGTO_APP_SECRET="secret",
+        LOGTO_CALLBACK_URL="http://localhost:3000/callback",
+        SESSION_URL=sys.argv[1],
+    )
+)
+
+
+async def main():
+    cookie, user = "x" * 43, {"sub": "1", "name": "Alice Archer"}
+    store = app.extensions["session_store"]
+    await store.create(store_key(cookie), {"user": user}, 60, {})
+    assert submitted
+    submitted.clear()
+    headers = {"Cookie": f"bookstore-session={cookie}"}
+    response = await app.test_client().get("/", headers=headers)
+    assert "Alice Archer" in await response.get_data(as_text=True)
+
+
+asyncio.run(main())
+print(submitted)
+"""
+
+
+def test_quart_shows_a_page_to_a_signed_in_user_without_a_thread(
+    bake: Bake, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    done = bake(framework="quart").run("python", "-c", THREADS, url)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.slow
