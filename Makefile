@@ -19,6 +19,7 @@ FRAMEWORK ?= flask
 PORT ?= 3000
 LOGTO_PORT ?= 3001
 DEMO := build/demo/$(FRAMEWORK)
+BENCH := build/benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help bench demo test test-backstage test-newest workshop pictures check clean python programs
@@ -57,7 +58,7 @@ test-newest: python  ## the generated projects with the newest Python of Debian,
 workshop: $(VENV)/.testing  ## all that a workshop without a network needs, in build/workshop
 	@$(BIN)/python tools/workshop_kit.py $(ARGS)
 
-bench: python $(VENV)/.testing  ## the benchmarks, a quarter of an hour, or some: ARGS="home growth"
+bench: python $(VENV)/.testing $(BENCH)/packages/.ready  ## the benchmarks, a quarter of an hour, or some: ARGS="home growth"
 	@.ci/system-packages $(PYTHON) redis wrk
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
@@ -82,6 +83,12 @@ python:
 # Before the others, so that all is installed at once.
 programs:
 	@test -z "$(PYTHON)" || .ci/system-packages $(PYTHON) venv browser redis
+
+# Not in the environment of the tests, which has only what the bakes need.
+$(BENCH)/packages/.ready: pyproject.toml | $(VENV)/.testing
+	@rm -rf $(@D)
+	@$(BIN)/python -m pip install -q --no-deps --target $(@D) --group bench $(OR_SHOW)
+	@touch $@
 
 $(VENV)/.baking: pyproject.toml | python
 	@echo "Setting up $(VENV), once ..."

@@ -15,7 +15,7 @@ from typing import Any
 
 import tutorial_app
 from cachelib.file import FileSystemCache
-from flask import Flask, g, redirect, render_template, request, session
+from flask import Flask, g, redirect, render_template, request
 from flask_session import Session
 from flask_sqlalchemy import SQLAlchemy
 from flask_talisman import Talisman
@@ -63,10 +63,10 @@ def create_app() -> Flask:
 
     @app.route("/")
     def home() -> str:
-        claims = session.get("user")
         user: Any = None
-        if claims:
-            user = SimpleNamespace(display_name=claims["name"], picture=claims["picture"])
+        if client.isAuthenticated():
+            claims = client.getIdTokenClaims()
+            user = SimpleNamespace(display_name=claims.name, picture=claims.picture)
         return render_template("home.html", app_name="Bookstore", current_user=user)
 
     @app.route("/sign-in", endpoint="auth.sign_in")
@@ -76,7 +76,6 @@ def create_app() -> Flask:
     @app.route("/callback")
     async def callback() -> Response:
         await client.handleSignInCallback(request.url)
-        session["user"] = client.getIdTokenClaims().model_dump()
         return redirect("/")
 
     # The page has links to them.

@@ -1,20 +1,24 @@
-"""Nobody waits for somebody else's sign-in."""
+"""No client waits for the sign-in, the lock or the thread of another client."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 from answers import everything
 from conftest import Bake
+from httpx2 import URL
+from processes import until
 from sites import (
     Browser,
     Site,
     assert_says,
     both_frameworks,
+    process,
     serving,
     silent,
     slow,
@@ -52,6 +56,60 @@ def test_keys_that_take_two_seconds_do_not_stall_the_event_loop(bake: Bake, tmp_
         assert max(stalls) < 1
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("quart sites")
+def test_writers_of_a_locked_file_do_not_stall_the_event_loop(sites: Sites) -> None:
+    site = sites("quart")
+    browser = site.browser()
+    browser.sign_in()
+    with (
+        closing(sqlite3.connect(site.database, isolation_level=None)) as somebody,
+        stalls_of(site) as stalls,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        somebody.execute("BEGIN EXCLUSIVE")
+        writers = [pool.submit(browser.get, "/test/note?name=n1") for _ in range(4)]
+        # Who only reads does not notice.
+        while not all(writer.done() for writer in writers):
+            assert browser.is_signed_in
+        assert {writer.result().status_code for writer in writers} == {503}
+    assert len(stalls) > 20
+    assert max(stalls) < 0.5
+
+
+def readers_need_a_lock(connection: sqlite3.Connection) -> bool:
+    """End write-ahead logging, as on a file system that cannot do it, once nobody uses the file."""
+    try:
+        (mode,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    return bool(mode == "delete")
+
+
+@pytest.mark.xdist_group("quart sites")
+def test_a_reader_that_waits_for_a_lock_does_not_stall_the_event_loop(
+    bake: Bake, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    with serving(bake(framework="quart"), "quart", url) as site:
+        browser = site.browser()
+        browser.sign_in()
+        site.processes[0].kill()
+        with closing(sqlite3.connect(site.database, isolation_level=None)) as somebody:
+            until(lambda: readers_need_a_lock(somebody))
+            with process(site, URL(site.url).port or 0) as again:
+                again.wait_for(f"{site.url}/healthz")
+                with stalls_of(site) as stalls, ThreadPoolExecutor(1) as pool:
+                    somebody.execute("BEGIN EXCLUSIVE")
+                    reader = pool.submit(browser.get, "/")
+                    time.sleep(1.5)
+                    assert not reader.done()
+                    somebody.execute("COMMIT")
+                    assert "Hello," in reader.result().text
+                assert len(stalls) > 20
+                assert max(stalls) < 0.5
+
+
 PLAIN_FUNCTIONS = """
 import inspect
 from app import create_app
@@ -64,9 +122,10 @@ found = [
 ]
 for kind in ("before_request", "after_request", "teardown_request"):
     found += [f for functions in getattr(app, kind + "_funcs").values() for f in functions]
-found += [f for functions in app.template_context_processors.values() for f in functions]
 own = [f for f in found if f.__module__.startswith("app")]
 assert len(own) > 15
+# Also those that every blueprint inherits.
+own += [f for functions in app.template_context_processors.values() for f in functions]
 print([f.__qualname__ for f in own if not inspect.iscoroutinefunction(f)])
 """
 
@@ -75,6 +134,58 @@ def test_quart_sends_nothing_of_the_app_to_a_thread(bake: Bake) -> None:
     # Where a plain function would do on Flask, Quart starts a thread for it in every request.
     (answers,) = [one for one in everything(on=True) if one["framework"] == "quart"]
     assert bake(**answers).run("python", "-c", PLAIN_FUNCTIONS).stdout == "[]\n"
+
+
+THREADS = """
+import asyncio, sys
+from concurrent.futures import ThreadPoolExecutor
+
+from app import create_app
+from app.config import Config
+from app.server.sessions import store_key
+
+submit, submitted = ThreadPoolExecutor.submit, []
+
+
+def noted(pool, function, *arguments):
+    submitted.append(str(function))
+    return submit(pool, function, *arguments)
+
+
+ThreadPoolExecutor.submit = noted
+app = create_app(
+    Config(
+        LOGTO_ENDPOINT="http://localhost:3001",
+        LOGTO_APP_ID="test-app",
+        LOGTO_APP_SECRET="secret",
+        LOGTO_CALLBACK_URL="http://localhost:3000/callback",
+        SESSION_URL=sys.argv[1],
+    )
+)
+
+
+async def main():
+    cookie, user = "x" * 43, {"sub": "1", "name": "Alice Archer"}
+    store = app.extensions["session_store"]
+    await store.create(store_key(cookie), {"user": user}, 60, {})
+    assert submitted
+    submitted.clear()
+    headers = {"Cookie": f"bookstore-session={cookie}"}
+    response = await app.test_client().get("/", headers=headers)
+    assert "Alice Archer" in await response.get_data(as_text=True)
+
+
+asyncio.run(main())
+print(submitted)
+"""
+
+
+def test_quart_shows_a_page_to_a_signed_in_user_without_a_thread(
+    bake: Bake, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    done = bake(framework="quart").run("python", "-c", THREADS, url)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.slow

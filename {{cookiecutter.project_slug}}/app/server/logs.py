@@ -12,7 +12,6 @@ from urllib.parse import quote
 from flask import Flask, Response, g, has_request_context, request
 from flask.signals import request_finished, request_started
 {% endif %}
-from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 {% if cookiecutter.framework == "quart" %}
 from quart import Quart, Response, g, has_request_context, request
@@ -35,15 +34,14 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name("app")
     handler.addFilter(add_request_id)
-    text = "%(asctime)s %(levelname)s %(request_id)-8.8s %(name)s: %(message)s"
+    text = "%(asctime)s.%(msecs)03d %(levelname)s %(request_id)-8.8s %(name)s: %(message)s"
     # For machines: UTC time, level, logger, message, request_id and the fields of a request.
     for_machines = JsonFormatter(
         ["levelname", "name", "message"],
         rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
-        reserved_attrs=[*RESERVED_ATTRS, "taskName"],
         timestamp="time",
     )
-    for_people = TextFormatter(text, defaults={"request_id": "-"})
+    for_people = TextFormatter(text, "%Y-%m-%d %H:%M:%S", defaults={"request_id": "-"})
     handler.setFormatter(for_people if plain else for_machines)
     root = logging.getLogger()
     for earlier in [h for h in root.handlers if h.get_name() == "app"]:
@@ -104,8 +102,6 @@ def add_request_id(record: Any) -> bool:
 
 class TextFormatter(logging.Formatter):
     """Lines for people, each with the first characters of the request's ID."""
-
-    default_msec_format = "%s.%03d"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)

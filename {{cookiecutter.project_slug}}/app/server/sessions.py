@@ -40,7 +40,7 @@ def store_key(cookie: str) -> str:
     return hashlib.sha256(cookie.encode()).hexdigest()
 
 
-def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}, **changes: str) -> dict[str, Any]:
+def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}, **changes: Any) -> dict[str, Any]:
     """Return the attributes of the app's cookies, as the SESSION_COOKIE_ settings define them."""
     names = ("domain", "path", "secure", "httponly", "samesite", "partitioned")
     interface = app.session_interface
@@ -84,27 +84,18 @@ class Session(dict[str, Any], SessionMixin):
     """
 
     permanent = True  # The cookie outlives the browser's own session.
-
-    def __init__(self, data: dict[str, Any] | None = None, key: str | None = None) -> None:
-        super().__init__(data or {})
-        self.key = key
-        self.cookie: str | None = None
-        self.left_behind: str | None = None
-        self.ended = False
-        self.owner: Index = {}
-        self._saved: dict[str, Any] = _copy(self)
+    key: str | None = None
+    cookie: str | None = None
+    left_behind: str | None = None
+    ended = False
+    owner: Index | None = None
+    saved: dict[str, Any] | None = None
 
     def renew(self) -> None:
         """Forget everything and continue under a new ID, as sign-in and sign-out must."""
         self.left_behind = self.key or self.left_behind
-        self.key = self.cookie = None
-        self.owner = {}
+        self.key = self.cookie = self.owner = self.saved = None
         self.clear()
-        self._saved.clear()
-
-    def _changes(self) -> tuple[dict[str, Any], list[str]]:
-        changed = {k: v for k, v in self.items() if k not in self._saved or self._saved[k] != v}
-        return changed, [k for k in self._saved if k not in self]
 
     {{ cookiecutter.__async }}def commit(self) -> None:
         """Write the changed entries and no others, so that parallel requests lose nothing.
@@ -115,7 +106,9 @@ class Session(dict[str, Any], SessionMixin):
             # If another request has deleted the session, the browser has a newer cookie by now.
             self.ended |= {{ cookiecutter.__await }}store.delete(self.left_behind)
             self.left_behind = None
-        changed, removed = self._changes()
+        before = self.saved or {}
+        changed = {k: v for k, v in self.items() if k not in before or before[k] != v}
+        removed = [k for k in before if k not in self]
         if not changed and not removed:
             return
         saved = _copy(self)
@@ -125,22 +118,18 @@ class Session(dict[str, Any], SessionMixin):
             self.cookie = secrets.token_urlsafe(32)
             self.key = store_key(self.cookie)
             lifetime = int(current_app.permanent_session_lifetime.total_seconds())
-            {{ cookiecutter.__await }}store.create(self.key, dict(self), lifetime, self.owner)
-        self._saved = saved
+            {{ cookiecutter.__await }}store.create(self.key, saved, lifetime, self.owner or {})
+        self.saved = saved
 
     {{ cookiecutter.__async }}def reload(self) -> None:
-        """Load what other requests have saved, and keep the changes of this request.
+        """Save the changes of this request, and load what other requests have saved.
 
         A session that has ended meanwhile becomes empty.
         """
-        data = {{ cookiecutter.__await }}store.load(self.key) if self.key else None
-        changed, removed = self._changes() if data else ({}, [])
+        {{ cookiecutter.__await }}self.commit()
+        self.saved = {{ cookiecutter.__await }}store.load(self.key) if self.key else None
         self.clear()
-        self.update(data or {})
-        self._saved = _copy(self)
-        self.update(changed)
-        for name in removed:
-            self.pop(name, None)
+        self.update(_copy(self.saved or {}))
 
 
 session = cast(Session, framework_session)
@@ -151,7 +140,6 @@ class UnavailableSession(Session):
     """Replaces the session while the store is down. Pages that need no session still work."""
 
     def __init__(self, reason: StoreUnavailable) -> None:
-        super().__init__()
         self._reason = reason
 
     def _fail(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -172,10 +160,10 @@ class StoreSessionInterface(SessionInterface):
         return ("__Host-" if host_only else "") + super().get_cookie_name(app)
 
     {{ cookiecutter.__async }}def open_session(self, app: {{ cookiecutter.framework | capitalize }}, request: Request) -> Session:
-        cookie = request.cookies.get(self.get_cookie_name(app))
+        cookie = request.cookies.get(self.get_cookie_name(app), "")
         # Static files need no session, and the page for a failed store needs the style sheet.
         static = request.path.startswith(f"{app.static_url_path}/")
-        if not cookie or static or not ISSUED.fullmatch(cookie):
+        if static or not ISSUED.fullmatch(cookie):
             return Session()
         key = store_key(cookie)
         try:
@@ -185,7 +173,8 @@ class StoreSessionInterface(SessionInterface):
         # An ID that this app did not issue is never adopted: the session gets a new ID.
         if data is None:
             return Session()
-        session = Session(data, key)
+        session = Session(_copy(data))
+        session.key, session.saved = key, data
         if idle := app.config["SESSION_IDLE_HOURS"] * 3600:
             unused = time.time() - session.setdefault("used_at", time.time())
             if unused > idle:
@@ -215,9 +204,8 @@ class StoreSessionInterface(SessionInterface):
             response.set_data({{ cookiecutter.__await }}failure.get_data())
         elif session.cookie:
             lifetime = app.permanent_session_lifetime if session.permanent else None
-            attributes = cookie_attributes(app)
-            name = self.get_cookie_name(app)
-            response.set_cookie(name, session.cookie, max_age=lifetime, **attributes)
+            attributes = cookie_attributes(app, max_age=lifetime)
+            response.set_cookie(self.get_cookie_name(app), session.cookie, **attributes)
         elif session.ended:
             response.delete_cookie(self.get_cookie_name(app), **cookie_attributes(app))
 

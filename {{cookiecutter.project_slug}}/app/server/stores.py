@@ -1,8 +1,8 @@
 """Where sessions are kept: SQLite on one machine, Redis for several machines.
 
-Both stores keep entries under a key until its time to live ends, in the format of the framework's
-own session: JSON, with tags for `datetime`, `UUID` and others. They raise `StoreUnavailable` when
-they cannot do what was requested. All times are in seconds.
+Both stores keep entries under a key until its time to live ends, as the framework's own session
+does: JSON, with tags for `datetime`, `UUID` and others. All methods raise `StoreUnavailable`. All
+times are in seconds.
 """
 
 {% if cookiecutter.framework == "quart" %}
@@ -52,19 +52,18 @@ class SQLiteStore:
     def __init__(self, path: Path, prefix: str) -> None:
         self.path = path
         self._prefix = prefix
-        self._idle: list[sqlite3.Connection] = []
         {% if cookiecutter.framework == "quart" %}
         self._reader: sqlite3.Connection | None = None
-        self._threads = ThreadPoolExecutor(4)
+        self._writer: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1)  # SQLite has one writer at a time.
+        {% else %}
+        self._idle: list[sqlite3.Connection] = []
         {% endif %}
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
         """Return the session under the key, or None if there is none or it has expired."""
-        rows, _ = {{ cookiecutter.__await }}self._execute(
-            "SELECT data FROM sessions WHERE key = ? AND expires_at > ?",
-            self._prefix + key,
-            time.time(),
-        )
+        found = "SELECT data FROM sessions WHERE key = ? AND expires_at > ?"
+        rows = {{ cookiecutter.__await }}self._execute(found, self._prefix + key, time.time())
         return tagged.loads(rows[0][0]) if rows else None
 
     {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
@@ -78,18 +77,14 @@ class SQLiteStore:
 
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
         """Set and remove these entries in one step. Do nothing if the session has ended."""
-        {{ cookiecutter.__await }}self._execute(
-            "UPDATE sessions SET data = merged(data, ?, ?) WHERE key = ?",
-            tagged.dumps(changed),
-            tagged.dumps(removed),
-            self._prefix + key,
-        )
+        merged = "UPDATE sessions SET data = merged(data, ?, ?) WHERE key = ?"
+        changes = (tagged.dumps(changed), tagged.dumps(removed))
+        {{ cookiecutter.__await }}self._execute(merged, *changes, self._prefix + key)
 
     {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
         """Delete a session or a lock. Return whether it was there: of two calls, one gets True."""
         ended = "DELETE FROM sessions WHERE key = ?"
-        _, count = {{ cookiecutter.__await }}self._execute(ended, self._prefix + key)
-        return count > 0
+        return bool({{ cookiecutter.__await }}self._execute(ended, self._prefix + key))
 
     {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
         """End all sessions with this `sid`, and those of this `sub` that have no `sid`. Without a
@@ -97,19 +92,13 @@ class SQLiteStore:
         sid, sub = index.get("sid"), index.get("sub")
         which = "(sid = ?2 OR (sub = ?3 AND sid IS NULL))" if sid else "sub = ?3"
         ended = f"DELETE FROM sessions WHERE {which} AND key LIKE ?1"
-        _, count = {{ cookiecutter.__await }}self._execute(ended, f"{self._prefix}%", sid, sub)
-        return count
+        return int({{ cookiecutter.__await }}self._execute(ended, f"{self._prefix}%", sid, sub))
 
     {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
         """Take a lock, until it is deleted or its time to live ends. False if it is taken."""
-        _, count = {{ cookiecutter.__await }}self._execute(
-            "INSERT INTO sessions VALUES (?1, '', ?2 + ?3, NULL, NULL) ON CONFLICT (key)"
-            " DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?2",
-            self._prefix + key,
-            time.time(),
-            ttl,
-        )
-        return count > 0
+        taken = """INSERT INTO sessions VALUES (?1, '', ?2 + ?3, NULL, NULL) ON CONFLICT (key)
+            DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?2"""
+        return bool({{ cookiecutter.__await }}self._execute(taken, self._prefix + key, time.time(), ttl))
 
     {{ cookiecutter.__async }}def ping(self) -> None:
         """Check that the store can be written."""
@@ -119,50 +108,58 @@ class SQLiteStore:
     {{ cookiecutter.__async }}def close(self) -> None:
         """Close all connections."""
         {% if cookiecutter.framework == "quart" %}
-        self._threads.shutdown()
-        if self._reader:
-            self._reader.close()
-        {% endif %}
+        self._thread.shutdown()
+        for connection in filter(None, [self._reader, self._writer]):
+            connection.close()
+        {% else %}
         while self._idle:
             self._idle.pop().close()
+        {% endif %}
 
-    {{ cookiecutter.__async }}def _execute(self, sql: str, *values: Any) -> tuple[list[Any], int]:
-        {% if cookiecutter.framework == "quart" %}
-        # With write-ahead logging, a reader waits for nobody. A thread would take longer than SQLite.
+    {% if cookiecutter.framework == "quart" %}
+    async def _execute(self, sql: str, *values: Any) -> Any:
+        """Run one statement as a transaction. Return the rows, or the number of changed rows."""
+        # With write-ahead logging, a reader waits for nobody. A thread would take ten times as long.
         if sql.startswith("SELECT"):
             with suppress(sqlite3.Error):
                 self._reader = self._reader or sqlite3.connect(
                     f"{self.path.as_uri()}?mode=rw", timeout=0, isolation_level=None, uri=True
                 )
-                return self._reader.execute(sql, values).fetchall(), 0
-        # Everything that may wait for a lock, also a reader that was refused, waits in a thread.
+                return self._reader.execute(sql, values).fetchall()
+        # A writer, and a reader that SQLite has refused, may wait for a lock: in a thread.
         try:
             async with asyncio.timeout(TIME_LIMIT + 1):
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, self._run, sql, values)
-        except TimeoutError as error:
-            raise StoreUnavailable(f"{self.path}: too many requests wait for it") from error
+                return await loop.run_in_executor(self._thread, self._run, sql, values)
+        except (sqlite3.Error, OSError) as error:
+            # If the file was replaced, these connections still use the old file.
+            self._reader = self._writer = None
+            reason = str(error) or "too many requests wait for it"
+            raise StoreUnavailable(f"{self.path}: {reason}") from error
 
-    def _run(self, sql: str, values: tuple[Any, ...]) -> tuple[list[Any], int]:
-        {% endif %}
-        """Run one statement as a transaction. Return its rows and the number of changed rows."""
+    def _run(self, sql: str, values: tuple[Any, ...]) -> Any:
+        writer = self._writer = self._writer or self._connect()
+        cursor = writer.execute(sql, values)
+        return cursor.fetchall() if cursor.description else cursor.rowcount
+
+    {% else %}
+    def _execute(self, sql: str, *values: Any) -> Any:
+        """Run one statement as a transaction. Return the rows, or the number of changed rows."""
         connection = None
         try:
             with suppress(IndexError):
                 connection = self._idle.pop()
             connection = connection or self._connect()
             cursor = connection.execute(sql, values)
-            rows = cursor.fetchall()
+            result = cursor.fetchall() if cursor.description else cursor.rowcount
         except (sqlite3.Error, OSError) as error:
             if connection:
                 connection.close()
-            {% if cookiecutter.framework == "quart" %}
-            self._reader = None  # If the file was replaced, this one still reads the old file.
-            {% endif %}
             raise StoreUnavailable(f"{self.path}: {error}") from error
         self._idle.append(connection)
-        return rows, cursor.rowcount
+        return result
 
+    {% endif %}
     def _connect(self) -> sqlite3.Connection:
         if not self.path.exists():
             # The file holds refresh tokens. SQLite gives its other files the mode of this one.
@@ -277,10 +274,7 @@ Store = SQLiteStore | RedisStore
 
 
 def open_store(url: str, folder: str, prefix: str) -> Store:
-    """Return the store of a SESSION_URL. A relative SQLite path is relative to the folder.
-
-    Stores with different prefixes share nothing, even in one file or one Redis.
-    """
+    """Return the store of a SESSION_URL. A relative SQLite path is relative to the folder."""
     if url.startswith("sqlite:///"):
         return SQLiteStore(Path(folder, url.removeprefix("sqlite:///")), prefix)
     return RedisStore(url, prefix)
