@@ -86,7 +86,10 @@ def test_a_machine_that_cannot_do_it_is_no_failure(
     [
         ("echo 'E: Failed getting release file'; exit 1", "E: Failed getting release file"),
         # A Debian without a shell, so that no command can run in it.
-        ('for word; do case $word in /*) mkdir -p "$word/etc" ;; esac; done', "Wine does not start"),
+        (
+            'for word; do case $word in /*) mkdir -p "$word/etc" ;; esac; done',
+            "Wine does not start",
+        ),
     ],
     ids=["no mirror", "no Wine"],
 )
