@@ -22,7 +22,7 @@ DEMO := build/demo/$(FRAMEWORK)
 BENCH := build/benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo test test-backstage test-newest workshop pictures check clean python programs
+.PHONY: help bench demo test test-backstage test-newest test-windows workshop pictures check clean python programs
 
 help:  ## what can be made
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ test-backstage: $(VENV)/.testing tests/catalog/engine/node_modules/.ready  ## bo
 test-newest: python  ## the generated projects with the newest Python of Debian, and the newest packages; NEWEST=python3.14 for another
 	@test -n "$(NEWEST)" -o "$$(id -u)" != 0 || .ci/system-packages $(PYTHON) debootstrap
 	@PYTHONPATH=tests $(PYTHON) tools/newest_python.py $(if $(NEWEST),--python $(NEWEST))
+
+test-windows: $(VENV)/.testing  ## the generated projects on Windows' own Python, in Wine; as root, five minutes, 3 GB
+	@test "$$(id -u)" != 0 || .ci/system-packages $(PYTHON) debootstrap
+	@PYTHONPATH=tests $(BIN)/python tools/windows.py
 
 workshop: $(VENV)/.testing  ## all that a workshop without a network needs, in build/workshop
 	@$(BIN)/python tools/workshop_kit.py $(ARGS)

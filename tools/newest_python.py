@@ -173,22 +173,32 @@ def mirror() -> list[str]:
     return asked.output.split()[:1] if asked.good else []
 
 
-def debian() -> Machine:
-    """Put Debian into build/, if there is none that is new enough. Raises UnavailableError."""
+def check_debootstrap() -> None:
+    """Raise UnavailableError if this machine cannot make a Debian."""
     if sys.platform != "linux" or os.geteuid() != 0:
         raise UnavailableError("debootstrap needs Linux and root.")
     if not shutil.which("debootstrap"):
         raise UnavailableError("There is no debootstrap; to get it: apt-get install debootstrap")
+
+
+def debootstrap(suite: str, folder: Path, packages: str) -> Result:
+    """Make a Debian with these packages in an empty folder."""
+    print(f"Making Debian {suite} in {folder} ...", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    options = ["--variant=minbase", f"--include={packages}"]
+    return attempt(*ISOLATED, "debootstrap", *options, suite, str(folder), *mirror())
+
+
+def debian() -> Machine:
+    """Put Debian into build/, if there is none that is new enough. Raises UnavailableError."""
+    check_debootstrap()
     made = DEBIAN / ".made"
     reason = ""
     for suite in SUITES:
         if made.exists() and time.time() - made.stat().st_mtime < DAYS * 86400:
             break
-        print(f"Making Debian {suite} in {DEBIAN} ...", flush=True)
-        shutil.rmtree(DEBIAN, ignore_errors=True)
-        DEBIAN.mkdir(parents=True)
-        options = ["--variant=minbase", f"--include={PACKAGES}"]
-        done = attempt(*ISOLATED, "debootstrap", *options, suite, str(DEBIAN), *mirror())
+        done = debootstrap(suite, DEBIAN, PACKAGES)
         asked = attempt("chroot", str(DEBIAN), "python3", "-c", VERSION)
         if done.good and asked.good and tuple(map(int, asked.output.split())) >= OLDEST:
             made.touch()

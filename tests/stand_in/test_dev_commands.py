@@ -3,13 +3,14 @@
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from conftest import Bake, BakedProject
-from processes import free_port, is_taken
+from conftest import Bake, BakedProject, environment
+from processes import free_port, is_taken, running
 from stand_in_client import API, CALLBACK, CHALLENGE, HOME
 
 FRAMEWORKS = [
@@ -135,14 +136,19 @@ def project(bake: Bake, tmp_path: Path) -> BakedProject:
     return BakedProject(shutil.copytree(bake().path, tmp_path / "project"), {})
 
 
-def test_the_local_logto_runs_alone(project: BakedProject) -> None:
+def test_the_local_logto_runs_alone(project: BakedProject, tmp_path: Path) -> None:
     port = free_port()
     (project.path / ".env").write_text(
         "LOGTO_APP_ID=from-file\nLOGTO_CALLBACK_URL=overridden\n", "utf-8"
     )
-    variables = {"LOGTO_CALLBACK_URL": CALLBACK, "LOGTO_API_RESOURCE": API}
-    command = ["python", "-m", "dev.local_logto", "--port", str(port)]
-    with project.start(*command, **variables) as process:
+    variables = {
+        "LOGTO_CALLBACK_URL": CALLBACK,
+        "LOGTO_API_RESOURCE": API,
+        "PYTHONPATH": str(project.path),
+    }
+    command = [sys.executable, "-m", "dev.local_logto", "--port", str(port)]
+    # It reads the .env of its project, from whatever folder it is started.
+    with running(command, tmp_path, environment(**variables)) as process:
         endpoint = f"http://localhost:{port}"
         process.wait_for(f"{endpoint}/oidc/jwks")
         asked = {
@@ -179,11 +185,18 @@ def refused(project: BakedProject, *command: str, within: tuple[str, ...] = ()) 
     return done.stderr
 
 
+def free_beside(command: tuple[str, str]) -> list[str]:
+    """Return a command with a free port for the app, whose port is looked at first."""
+    module, option = command
+    others = ["--port", str(free_port())] if option == "--logto-port" else []
+    return [module, *others, option]
+
+
 @pytest.mark.parametrize("command", [ALONE, APP, BESIDE], ids=" ".join)
 def test_a_taken_port_is_named_with_the_option_for_another(
     bake: Bake, logto: Any, command: tuple[str, str]
 ) -> None:
-    said = refused(bake(), *command, str(logto.port))
+    said = refused(bake(), *free_beside(command), str(logto.port))
     assert f"Port {logto.port} is taken" in said
     assert f"{command[1]} {logto.port + 10}" in said
 
@@ -211,7 +224,7 @@ def test_a_port_that_the_system_reserves_is_named_with_the_option_for_another(
     within = BOUND if shutil.which("setpriv") and os.geteuid() == 0 else ()
     if "PermissionError" not in bake().attempt(*within, "python", "-c", BIND).stderr:
         pytest.skip("this system reserves no port")
-    said = refused(bake(), *command, "77", within=within)
+    said = refused(bake(), *free_beside(command), "77", within=within)
     assert "Port 77 cannot be used: the system reserves it" in said
     assert f"{command[1]} 87" in said
 

@@ -183,14 +183,10 @@ class StandIn:
         rotate_refresh_tokens: bool = False,
         machine_app_id: str = "local-m2m",
     ) -> None:
-        self.application = Application(
-            app_id,
-            app_id,
-            list(redirect_uris),
-            list(post_logout_redirect_uris),
-            backchannel_logout_uri,
-            backchannel_logout_session_required=backchannel_logout_uri is not None,
-        )
+        self.application = Application(app_id, app_id, [*redirect_uris])
+        self.application.post_logout_redirect_uris = [*post_logout_redirect_uris]
+        self.application.backchannel_logout_uri = backchannel_logout_uri
+        self.application.backchannel_logout_session_required = backchannel_logout_uri is not None
         self.machine = Application(machine_app_id, "Provisioning", type="MachineToMachine")
         self.applications = {machine_app_id: self.machine, app_id: self.application}
         self.users = example_users()

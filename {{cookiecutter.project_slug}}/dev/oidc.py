@@ -44,22 +44,10 @@ class OidcError(Exception):
         super().__init__(error)
         self.error, self.description, self.status = error, description, status
 
-    def body(self) -> dict[str, str]:
-        return {
-            "code": f"oidc.{self.error}",
-            "message": f"{self.description[:1].upper()}{self.description[1:]}.",
-            "error": self.error,
-            "error_description": self.description,
-        }
 
-
-def invalid_grant() -> OidcError:
-    # Logto keeps the reason to itself.
-    return OidcError("invalid_grant", "grant request is invalid")
-
-
-def invalid_target() -> OidcError:
-    return OidcError("invalid_target", "resource indicator is missing, or unknown")
+# Logto does not say why a grant is invalid.
+INVALID_GRANT = ("invalid_grant", "grant request is invalid")
+INVALID_TARGET = ("invalid_target", "resource indicator is missing, or unknown")
 
 
 @bp.before_app_request
@@ -77,7 +65,10 @@ def answer_with_error(error: OidcError) -> tuple[Response, int, dict[str, str]]:
     if error.status == 401:
         scheme = "Bearer" if request.path == "/oidc/me" else "Basic"
         headers["WWW-Authenticate"] = f'{scheme} realm="{stand_in.issuer}"'
-    return jsonify(error.body()), error.status, headers
+    body = {"code": f"oidc.{error.error}", "error": error.error}
+    body["error_description"] = error.description
+    body["message"] = f"{error.description[:1].upper()}{error.description[1:]}."
+    return jsonify(body), error.status, headers
 
 
 @bp.app_errorhandler(SecurityError)
@@ -204,16 +195,14 @@ def check_authorization_request(interaction: Interaction, prompts: Sequence[str]
     if query.get("code_challenge_method") != "S256" or not well_formed:
         raise OidcError("invalid_request", "PKCE with the method S256 is required")
     if set(interaction.resources) - {*stand_in.resources, ORGANIZATIONS_RESOURCE}:
-        raise invalid_target()
+        raise OidcError(*INVALID_TARGET)
 
 
 def first_page(interaction: Interaction) -> str:
     """Return the path that the app asked for with Logto's own parameters."""
-    page = "sign_in"
+    page = "register" if request.args.get("first_screen") == "register" else "sign_in"
     if request.args.get("direct_sign_in") == "social:azuread" and stand_in.offers_microsoft:
         page = "microsoft"
-    elif request.args.get("first_screen") == "register":
-        page = "register"
     return path_for(f".{page}", app_id=interaction.application.id, interaction=interaction.id)
 
 
@@ -376,18 +365,18 @@ def exchange_code(application: Application) -> dict[str, Any]:
     code = stand_in.codes.get(required("code"))
     redirect_uri = required("redirect_uri")
     if code is None or not code.usable:
-        raise invalid_grant()
+        raise OidcError(*INVALID_GRANT)
     asked = code.grant.interaction
     verifier = request.form.get("code_verifier", "")
     digest = hashlib.sha256(verifier.encode()).digest()
     challenge = urlsafe_b64encode(digest).decode().rstrip("=")
     expected = (application, redirect_uri, challenge)
     if (asked.application, asked.redirect_uri, asked.code_challenge) != expected:
-        raise invalid_grant()
+        raise OidcError(*INVALID_GRANT)
     if code.used_at is not None:
         # Somebody else has the code: RFC 6749 section 4.1.2 asks to revoke its tokens.
         code.grant.revoked = True
-        raise invalid_grant()
+        raise OidcError(*INVALID_GRANT)
     code.used_at = time.time()
     answer = issue_tokens(code.grant, code.scopes)
     if "offline_access" in code.scopes:
@@ -404,12 +393,12 @@ def refresh(application: Application) -> dict[str, Any]:
     value = required("refresh_token")
     known = stand_in.refresh_tokens.get(value)
     if known is None or not known.usable or known.grant.interaction.application is not application:
-        raise invalid_grant()
+        raise OidcError(*INVALID_GRANT)
     now = time.time()
     if known.used_at is not None and now > known.used_at + ROTATION_GRACE:
         # RFC 9700 section 4.14.2: one of two holders of this token is a thief.
         known.grant.revoked = True
-        raise invalid_grant()
+        raise OidcError(*INVALID_GRANT)
     scopes = request.form.get("scope", "").split() or known.scopes
     if set(scopes) - set(known.scopes):
         raise OidcError("invalid_scope", "refresh token missing requested scopes")
@@ -429,7 +418,7 @@ def client_credentials(application: Application) -> dict[str, Any]:
     resource = required("resource")
     known = {MANAGEMENT_API: ["all"], **stand_in.resources}.get(resource)
     if known is None:
-        raise invalid_target()
+        raise OidcError(*INVALID_TARGET)
     granted = [name for name in request.form.get("scope", "").split() if name in known]
     claims = {"sub": application.id, "aud": resource, "scope": " ".join(granted)}
     return token_response(access_token(application, claims), granted)
@@ -493,7 +482,7 @@ def permissions(
             raise OidcError("insufficient_scope", "refresh token missing required scope", 403)
     if resource:
         if resource not in grant.interaction.resources:
-            raise invalid_target()
+            raise OidcError(*INVALID_TARGET)
         audience, known = resource, stand_in.resources.get(resource, ())
     else:
         audience = f"urn:logto:organization:{organization}"
@@ -526,13 +515,9 @@ def user_claims(
     memberships = user.organizations.items()
     picture = f"{stand_in.endpoint}/avatars/{user.username}.svg"
     values = {
-        "name": user.name,
+        **vars(user),  # The name, the username, the e-mail and the times.
         "preferred_username": user.username,
-        "username": user.username,
         "picture": picture if user.has_picture else None,
-        "updated_at": user.updated_at,
-        "created_at": user.created_at,
-        "email": user.email,
         "email_verified": user.email is not None,
         "phone_number": None,
         "phone_number_verified": False,

@@ -1,0 +1,131 @@
+"""`make test-windows`: what a machine lacks for it is said, and a difference is a failure."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from answers import ROOT
+from conftest import environment
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tool runs on Linux")
+
+# The tool as it is, but for its folder, so that it makes no file in this repository's build/.
+RUN = """
+import pathlib, sys
+import newest_python, windows
+windows.BUILD = pathlib.Path(sys.argv.pop(1))
+windows.Windows.root = windows.BUILD / "debian"
+windows.Windows.drive = windows.BUILD / "c"
+windows.platform.machine = lambda: "x86_64"
+newest_python.os.geteuid = lambda: 0
+newest_python.ISOLATED = windows.ISOLATED = []
+{change}
+sys.exit(windows.main())
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run the tool; `change` is code that changes it first."""
+
+    def run(change: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        variables |= {"PYTHONPATH": f"{ROOT / 'tools'}:{ROOT / 'tests'}"}
+        return subprocess.run(
+            [sys.executable, "-c", RUN.format(change=change), str(tmp_path / "build")],
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder for the only programs that there are."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sh", "chroot"):
+        if found := shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin"):
+            (folder / name).symlink_to(found)
+    return folder
+
+
+def left_out(done: subprocess.CompletedProcess[str]) -> str:
+    """Return why the tool left everything out, which is no failure."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("Left out: the generated projects on Windows.")
+    return last
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("newest_python.os.geteuid = lambda: 1000", "debootstrap needs Linux and root."),
+        ("windows.platform.machine = lambda: 'aarch64'", "of the kind x86_64"),
+        ("", "There is no debootstrap; to get it: apt-get install debootstrap"),
+    ],
+    ids=["no root", "no x86", "no debootstrap"],
+)
+def test_a_machine_that_cannot_do_it_is_no_failure(
+    run: Run, programs: Path, change: str, reason: str
+) -> None:
+    assert reason in left_out(run(change, PATH=str(programs)))
+
+
+@pytest.mark.parametrize(
+    ("debootstrap", "reason"),
+    [
+        ("echo 'E: Failed getting release file'; exit 1", "E: Failed getting release file"),
+        # A Debian without a shell, so that no command can run in it.
+        (
+            'for word; do case $word in /*) mkdir -p "$word/etc" ;; esac; done',
+            "Wine does not start",
+        ),
+    ],
+    ids=["no mirror", "no Wine"],
+)
+def test_a_windows_that_cannot_be_made_is_no_failure(
+    run: Run, programs: Path, debootstrap: str, reason: str
+) -> None:
+    (programs / "mkdir").symlink_to(str(shutil.which("mkdir")))
+    (programs / "debootstrap").write_text(f"#!/bin/sh\n{debootstrap}\n")
+    (programs / "debootstrap").chmod(0o755)
+    assert reason in left_out(run(PATH=str(programs)))
+
+
+# Cookiecutter of this machine takes the place of the one on Windows; nothing else runs.
+HERE = """
+def bake(self, command, *words, **options):
+    if not command.endswith("cookiecutter.exe"):
+        return ""
+    folder = self.here(words[words.index("--output-dir") + 1])
+    windows.cookiecutter(
+        str(windows.ROOT), no_input=True, output_dir=str(folder), accept_hooks=False,
+        default_config=True, extra_context=dict(word.split("=", 1) for word in words[4:]),
+    )
+    pages = folder / "project/app/pages.py"
+    pages.write_bytes(pages.read_bytes() + {added!r})
+    return "is ready. Run it in PowerShell"
+
+windows.Windows.run = bake
+windows.set_up = windows.Windows
+windows.download_wheels = windows.check_older_python = lambda machine: None
+windows.check_project = lambda machine, framework: None
+"""
+
+
+@pytest.mark.parametrize("added", [b"", b"\r"], ids=["the same", "another line ending"])
+def test_a_file_that_differs_on_windows_is_a_failure(run: Run, added: bytes) -> None:
+    done = run(HERE.format(added=added))
+    assert done.returncode == bool(added), done.stdout + done.stderr
+    assert ("These files differ: ['project/app/pages.py']" in done.stdout) is bool(added)
+    assert ("Windows: everything passed" in done.stdout) is not bool(added)
