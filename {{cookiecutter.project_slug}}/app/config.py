@@ -18,8 +18,13 @@ from dotenv import load_dotenv
 from environs import Env, EnvValidationError, ValidationError, validate
 from redis import ConnectionPool
 
-CONNECTORS = {"azuread": "social:azuread"}
-"""What `/sign-in?connector=NAME` opens at once: a value of Logto's `direct_sign_in` per name."""
+CONNECTORS: dict[str, tuple[str, str]] = {
+    "azuread": ("Microsoft", "social:azuread"),
+}
+"""A button per sign-in: the NAME in `/sign-in?connector=NAME`, the label, Logto's `direct_sign_in`.
+
+Others: `"google": ("Google", "social:google")`, `"acme": ("Acme", "sso:<ID of the connector>")`.
+"""
 
 SESSION_COOKIE = "{{ cookiecutter.project_slug }}-session"
 LOG_FORMATS = ("text", "json")
@@ -76,6 +81,7 @@ class Config:
     SESSION_COOKIE_NAME: str = SESSION_COOKIE
     SESSION_COOKIE_SAMESITE: str = "Lax"
     LOG_FORMAT: str = "text"
+    ACCOUNT_PAGE: bool = False  # Whether the profile links to Logto's account center.
 
     @classmethod
     def from_env(cls) -> "Config":

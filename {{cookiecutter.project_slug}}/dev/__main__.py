@@ -21,7 +21,6 @@ from dotenv import dotenv_values
 
 from .local_logto import LocalLogto, own_port, port_is_taken
 
-APP_NAME = "{{ cookiecutter.project_name }}"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -62,7 +61,6 @@ def main() -> int:
         "LOGTO_CALLBACK_URL": f"http://localhost:{app_port}{callback}",
     }
     with LocalLogto.for_app({**own, **forced}, port=logto_port) as stand_in:
-        stand_in.application.name = APP_NAME
         people = [name for name, user in stand_in.users.items() if user.username]
         print(f"\nOpen http://localhost:{app_port}")
         print(f"\nUsers sign in at {stand_in.endpoint}. This is not the real Logto: it has no")

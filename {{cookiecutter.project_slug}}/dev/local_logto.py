@@ -23,7 +23,7 @@ from dotenv import dotenv_values
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from . import management_api, oidc
+from . import APP_NAME, management_api, oidc
 from .accounts import StandIn
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
@@ -116,7 +116,7 @@ class LocalLogto(StandIn):
         self.app = Flask("local_logto", root_path=str(Path(__file__).parent))
         # A page on the web must not reach it under a name that points to 127.0.0.1.
         self.app.config["TRUSTED_HOSTS"] = list(LOOPBACK_NAMES)
-        self.app.extensions["stand_in"] = self
+        self.app.extensions["stand_in"] = self.app.jinja_env.globals["stand_in"] = self
         self.app.register_blueprint(oidc.bp)
         self.app.register_blueprint(management_api.bp)
 
@@ -154,6 +154,7 @@ class LocalLogto(StandIn):
             machine_app_id=environ.get("LOGTO_M2M_APP_ID") or "local-m2m",
         )
         stand_in.own_resource = resource
+        stand_in.application.name = APP_NAME
         return stand_in
 
     def follow_app(self) -> None:
