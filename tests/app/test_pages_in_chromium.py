@@ -1,6 +1,7 @@
 """What a designer and an accessibility checker see, also on the first page that a team adds."""
 
 import itertools
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -107,6 +108,10 @@ def everywhere(page: Page, site: Site, person: str = "Rosalind") -> Iterator[str
     page.evaluate("url => { location.href = url }", f"{site.app}/sign-out")
     expect(page.get_by_role("heading", name="Sign out of")).to_be_visible()
     yield "sign-out"
+
+
+def file_name(name: str) -> str:
+    return re.sub(r"\W+", "-", name).strip("-")
 
 
 def overflow(page: Page) -> int:
@@ -262,7 +267,7 @@ def test_text_of_twice_the_size_and_long_names_fit_small_screens(page: Page, sit
             page.set_viewport_size({"width": width, "height": 800})
             page.evaluate("size => { document.documentElement.style.fontSize = size }", size)
             assert overflow(page) == 0, (name, size, width)
-        picture(page, f"{site.framework}-small-{name.replace('/', '_')}.png")
+        picture(page, f"{site.framework}-small-{file_name(name)}.png")
 
 
 def test_the_logo_of_microsoft_does_not_shrink(page: Page, site: Site) -> None:
@@ -312,7 +317,7 @@ def test_all_can_use_every_page(page_with_axe: Page, site: Site) -> None:
         for scheme, (screen, width) in itertools.product(SCHEMES, WIDTHS.items()):
             page.emulate_media(color_scheme=scheme)
             page.set_viewport_size({"width": width, "height": 800})
-            seen = f"{site.framework}-page-{name.replace('/', '_')}-{scheme}-{screen}"
+            seen = f"{site.framework}-page-{file_name(name)}-{scheme}-{screen}"
             picture(page, f"{seen}.png")
             assert barriers(page) == [], seen
             assert overflow(page) == 0, seen
