@@ -1,38 +1,14 @@
 """A person with a browser signs in, looks around and signs out, on both frameworks."""
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from collections.abc import Iterator
 
 import pytest
-from answers import ROOT, Answers
-from chromium import PATIENCE
-from conftest import FULL, Bake, missing
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    ConsoleMessage,
-    Error,
-    Page,
-    expect,
-)
+from answers import Answers
+from chromium import SCHEMES, WIDTHS, NewContext, Site, barriers, picture, sign_in
+from conftest import FULL, Bake
+from playwright.sync_api import Page, expect
 from processes import free_port
-
-SCREENSHOTS = ROOT / "build/screenshots"
-AXE = ROOT / "tests/node/node_modules/axe-core/axe.min.js"
-WIDTHS = {"narrow": 360, "wide": 1280}
-SCHEMES: list[Literal["light", "dark"]] = ["light", "dark"]
-
-
-@dataclass(frozen=True)
-class Site:
-    """An app that `python -m dev` runs, and the local Logto beside it."""
-
-    framework: str
-    app: str
-    logto: str
 
 
 @pytest.fixture(scope="module", params=FULL)
@@ -47,52 +23,6 @@ def site(request: pytest.FixtureRequest, bake: Bake) -> Iterator[Site]:
             app=f"http://localhost:{port}",
             logto=f"http://localhost:{logto_port}",
         )
-
-
-NewContext = Callable[..., BrowserContext]
-
-
-@pytest.fixture
-def new_context(chromium_browser: Browser, site: Site) -> Iterator[NewContext]:
-    """Make a browser profile. What it complains of and whom it asks is looked at in the end."""
-    contexts: list[BrowserContext] = []
-    complaints: list[str] = []
-    asked: set[str] = set()
-
-    def listen(said: ConsoleMessage) -> None:
-        if said.type in ("error", "warning"):
-            complaints.append(said.text)
-
-    def make(**options: Any) -> BrowserContext:
-        context = chromium_browser.new_context(base_url=site.app, **options)
-        context.set_default_timeout(PATIENCE)
-        context.on("weberror", lambda fault: complaints.append(str(fault.error)))
-        context.on("console", listen)
-        context.on("request", lambda request: asked.add(origin(request.url)))
-        contexts.append(context)
-        return context
-
-    yield make
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert asked - {"data://"} <= {site.app, site.logto}
-
-
-@pytest.fixture
-def page(new_context: NewContext) -> Page:
-    return new_context().new_page()
-
-
-def origin(address: str) -> str:
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def sign_in(page: Page, person: str) -> None:
-    page.goto("/")
-    page.get_by_role("link", name="Sign in").click()
-    page.get_by_role("button", name=person).click()
 
 
 def test_the_journey_from_sign_in_to_sign_out(page: Page, site: Site) -> None:
@@ -122,9 +52,9 @@ def test_after_sign_out_logto_asks_again_who_it_is(page: Page, site: Site) -> No
 
 def test_the_picture_of_the_user_is_shown(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
-    picture = page.locator("img.avatar")
-    expect(picture).to_be_visible()
-    assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
+    shown = page.locator(".avatar img")
+    expect(shown).to_be_visible()
+    assert shown.evaluate("image => image.complete && image.naturalWidth > 0")
 
 
 def test_a_name_in_another_script_is_shown_as_it_is(page: Page, site: Site) -> None:
@@ -204,15 +134,8 @@ def press_tab_until(page: Page, name: str) -> None:
     raise AssertionError(f"the Tab key does not lead to {name!r}")
 
 
-def test_every_page_fits_the_screen_and_can_be_used_by_all(
-    new_context: NewContext, site: Site
-) -> None:
-    if not AXE.exists():
-        missing("npm packages")
-    # Only so that axe can be put into the page.
-    context = new_context(bypass_csp=True)
-    context.add_init_script(path=AXE)
-    page = context.new_page()
+def test_every_page_fits_the_screen_and_can_be_used_by_all(page_with_axe: Page, site: Site) -> None:
+    page = page_with_axe
 
     def look(name: str) -> None:
         for scheme, (screen, width) in itertools.product(SCHEMES, WIDTHS.items()):
@@ -221,8 +144,7 @@ def test_every_page_fits_the_screen_and_can_be_used_by_all(
             seen = f"{site.framework}-{name}-{scheme}-{screen}"
             picture(page, f"{seen}.png")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, seen
-            barriers = page.evaluate("axe.run().then(found => found.violations)")
-            assert [(found["help"], found["nodes"][0]["html"]) for found in barriers] == [], seen
+            assert barriers(page) == [], seen
             assert brightness(page) > 200 if scheme == "light" else brightness(page) < 60, seen
 
     page.goto("/")
@@ -242,16 +164,6 @@ def test_every_page_fits_the_screen_and_can_be_used_by_all(
     page.get_by_role("button", name="Sign out").click()
     page.goto("/sign-up")
     look("logto-register")
-
-
-def picture(page: Page, name: str) -> None:
-    """Keep a screenshot. A Chromium that is short of time can refuse the first."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    try:
-        page.screenshot(path=SCREENSHOTS / name)
-    except Error:
-        page.wait_for_timeout(1000)
-        page.screenshot(path=SCREENSHOTS / name)
 
 
 def brightness(page: Page) -> float:

@@ -55,6 +55,8 @@ def create_app() -> Any:
     created.add_url_rule("/test/nameless", "nameless", sign_in_required(role="")(sign_ins))
     created.add_url_rule("/test/sign-ins", view_func=sign_ins)
     user_signed_in.connect(hear)
+    created.add_url_rule("/test/lost", view_func=lost)
+    created.add_url_rule("/test/abort/<int:status>", view_func=stop, methods=["GET", "POST"])
     created.config["SESSION_COOKIE_SAMESITE"] = os.environ.get("TEST_SAMESITE", "Lax")
     if FRAMEWORK.__name__ == "quart":
         user_signed_in.connect(hear_later)
@@ -187,6 +189,16 @@ def set_or_fail(self: storage.SessionStorage, key: str, value: str | None) -> No
     if "X-Test-Bug" in request.headers:
         raise TypeError("a planted bug")
     self.data[key] = value
+
+
+async def stop(status: int) -> None:
+    FRAMEWORK.abort(status, description=request.args.get("description"))
+
+
+@sign_in_required
+async def lost() -> None:
+    """Fail as a store does that goes away after the session was read."""
+    raise stores.StoreUnavailable(str(current_user.sub))
 
 
 async def failure() -> str:

@@ -158,6 +158,24 @@ def test_no_button_for_microsoft(logto: Commands) -> None:
     assert done.failed == ["microsoft"]
 
 
+@BOTH_FRAMEWORKS
+def test_without_a_button_for_microsoft_nothing_of_microsoft_is_checked(logto: Commands) -> None:
+    config = logto.path / "app/config.py"
+    before = config.read_text("utf-8")
+    button = '    "azuread": ("Microsoft", "social:azuread"),\n'
+    assert button in before
+    experience = logto.logto.local.sign_in_experience
+    experience["socialSignInConnectorTargets"] = []
+    config.write_text(before.replace(button, ""), "utf-8")
+    try:
+        done = logto.as_people_do("check", "--json", AZURE_CLIENT_ID="", AZURE_CLIENT_SECRET="")
+    finally:
+        config.write_text(before, "utf-8")
+        experience["socialSignInConnectorTargets"] = ["azuread"]
+    assert list(done.checks) == [n for n in NAMES if n not in ("microsoft", "connector_file")]
+    assert (done.code, done.failed) == (0, [])
+
+
 def test_a_placeholder_is_right_once_logto_has_what_it_stands_for(logto: Commands) -> None:
     experience = logto.logto.local.sign_in_experience
     unset = {"AZURE_CLIENT_ID": "", "AZURE_CLIENT_SECRET": ""}

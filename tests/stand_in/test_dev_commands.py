@@ -49,7 +49,7 @@ def test_python_m_dev_uses_the_local_logto_whatever_env_names(
         assert "not the real Logto" in process.output
         sign_in = httpx2.get(f"http://localhost:{ports[1]}/sign-in", timeout=20)
         page = httpx2.get(sign_in.headers["Location"], follow_redirects=True).text
-        assert "Sign in to Tom&#39;s Books" in page
+        assert "Sign in to <bdi>Tom&#39;s Books</bdi>" in page
         assert "Alice Archer" in sign_in_through(ports[1])
         process.press_ctrl_c()
         assert process.exit_code() == 0
@@ -160,13 +160,28 @@ def test_the_local_logto_runs_alone(project: BakedProject, tmp_path: Path) -> No
             "resource": API,
         }
         page = httpx2.get(f"{endpoint}/oidc/auth", params=asked, follow_redirects=True)
-        assert "Sign in to from-file" in page.text
+        assert "Sign in to <bdi>" in page.text
         asked = {"client_id": "from-file", "post_logout_redirect_uri": HOME}
         answer = httpx2.get(f"{endpoint}/oidc/session/end", params=asked)
         assert answer.headers["Location"] == HOME
         process.press_ctrl_c()
         assert process.exit_code() == 0
         assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_alone_it_knows_the_name_of_the_app_and_the_way_back(bake: Bake, framework: str) -> None:
+    project = bake(framework=framework, project_name="Tom's Books", project_slug="books")
+    port = free_port()
+    with project.start("python", "-m", "dev.local_logto", "--port", str(port)) as process:
+        endpoint = f"http://localhost:{port}"
+        process.wait_for(f"{endpoint}/oidc/jwks")
+        expired = httpx2.get(f"{endpoint}/sign-in?interaction=gone")
+        assert expired.status_code == 400
+        back = (
+            'href="http://localhost:3000/"><span>Go back to <bdi>Tom&#39;s Books</bdi></span></a>'
+        )
+        assert back in expired.text
 
 
 # What keeps a command from starting

@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from stand_in_client import APP, CALLBACK, Browser, query, refused
+from stand_in_client import APP, CALLBACK, HOME, Browser, query, refused
 
 
 def test_an_unknown_app_gets_a_400_and_no_redirect(browser: Browser) -> None:
@@ -136,6 +136,20 @@ def test_a_finished_sign_in_cannot_be_sent_again(browser: Browser) -> None:
     answer = browser.choose(interaction, user="alice")
     assert answer.status_code == 400
     assert "This sign-in has expired" in answer.text
+    assert f'href="{HOME}"' in answer.text
+
+
+def test_an_expired_sign_in_without_a_way_back_leads_to_the_start(browser: Browser) -> None:
+    browser.logto.clear()
+    assert 'href="/"' in browser.http.get("/sign-in?interaction=gone").text
+
+
+def test_a_page_that_is_not_there_says_that_logto_may_have_it(browser: Browser) -> None:
+    answer = browser.http.get("/account")
+    assert answer.status_code == 404
+    assert "There is no such page" in answer.text
+    assert "not the real Logto" in answer.text
+    assert f'href="{HOME}"' in answer.text
 
 
 def test_a_second_sign_in_in_the_browser_goes_straight_through(browser: Browser) -> None:

@@ -20,8 +20,13 @@ from dotenv import load_dotenv
 from environs import Env, EnvValidationError, ValidationError, validate
 from redis import ConnectionPool
 
-CONNECTORS = {"azuread": "social:azuread"}
-"""What `/sign-in?connector=NAME` opens at once: a value of Logto's `direct_sign_in` per name."""
+CONNECTORS: dict[str, tuple[str, str]] = {
+    "azuread": ("Microsoft", "social:azuread"),
+}
+"""A button per sign-in: the NAME in `/sign-in?connector=NAME`, the label, Logto's `direct_sign_in`.
+
+Others: `"google": ("Google", "social:google")`, `"acme": ("Acme", "sso:<ID of the connector>")`.
+"""
 
 LOG_FORMATS = ("text", "json")
 LOOPBACK = re.compile(r"(.+\.)?localhost|127(\.[0-9]{1,3}){3}|::1")  # RFC 6761, 6.3.
@@ -81,6 +86,7 @@ class Config:
     SESSION_LIFETIME_HOURS: int = 12
     SESSION_IDLE_HOURS: int = 0  # Without a limit.
     LOG_FORMAT: str = "text"
+    ACCOUNT_PAGE: bool = False  # Whether the profile links to Logto's account center.
 
     @classmethod
     def from_env(cls) -> "Config":

@@ -1,32 +1,17 @@
 """The pages of the app. Add yours here."""
 
-from typing import Any
-
 from {{ cookiecutter.framework }} import Blueprint, render_template
 
 from .auth import LogtoUnavailable, current_user, logto, moment, sign_in_required
+from .config import CONNECTORS
 
 bp = Blueprint("pages", __name__)
-
-CLAIMS = {
-    "sub": "User ID",
-    "name": "Name",
-    "username": "Username",
-    "email": "E-mail",
-    "email_verified": "E-mail verified",
-    "roles": "Roles",
-    "phone_number": "Phone",
-    "phone_number_verified": "Phone verified",
-    "created_at": "Member since",
-    "updated_at": "Last changed",
-}
-TIMES = ("created_at", "updated_at")
 
 
 @bp.get("/")
 {{ cookiecutter.__async }}def home() -> str:
-    """Show how to sign in, or the user's name."""
-    return {{ cookiecutter.__await }}render_template("home.html")
+    """Show the ways to sign in, or a page for the signed-in user."""
+    return {{ cookiecutter.__await }}render_template("home.html", connectors=CONNECTORS)
 
 
 @bp.get("/profile")
@@ -38,17 +23,5 @@ async def profile() -> str:
         claims = claims | await logto.user_info()
     except LogtoUnavailable:
         fresh = False
-    facts = {label: readable(name, claims.get(name)) for name, label in CLAIMS.items()}
-    return {{ cookiecutter.__await }}render_template("profile.html", facts=facts, claims=claims, fresh=fresh)
-
-
-def readable(name: str, value: Any) -> str | None:
-    """Return a claim as users read it, or None if there is nothing to show."""
-    if name in TIMES:
-        time = moment(value)
-        return time.strftime("%d %B %Y") if time else None
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(value)
-    return str(value) if value else None
+    shown = {"claims": claims, "fresh": fresh, "moment": moment}
+    return {{ cookiecutter.__await }}render_template("profile.html", **shown)

@@ -1,1 +1,3 @@
 """Tools for development. They are not part of the production image."""
+
+APP_NAME = "{{ cookiecutter.project_name }}"

@@ -19,8 +19,6 @@ from urllib.parse import urlsplit
 
 from .local_logto import ROOT, LocalLogto, listen, own_port, port_problem, settings
 
-APP_NAME = "{{ cookiecutter.project_name }}"
-
 
 def main() -> int:
     """Run until Ctrl-C, or until the app cannot start; return its exit code."""
@@ -66,7 +64,6 @@ def main() -> int:
     }
     root = (own.get("APPLICATION_ROOT") or "").rstrip("/")
     with LocalLogto.for_app({**own, **forced}, port=logto_port) as stand_in:
-        stand_in.application.name = APP_NAME
         people = [name for name, user in stand_in.users.items() if user.username]
         print(f"\nOpen http://localhost:{app_port}{root}")
         print(f"\nUsers sign in at {stand_in.endpoint}. This is not the real Logto: it has no")

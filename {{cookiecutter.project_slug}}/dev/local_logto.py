@@ -25,7 +25,7 @@ from dotenv import dotenv_values
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from . import management_api, oidc
+from . import APP_NAME, management_api, oidc
 from .accounts import StandIn
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
@@ -130,7 +130,7 @@ class LocalLogto(StandIn):
         self.app = Flask("local_logto", root_path=str(Path(__file__).parent))
         # A page on the web must not reach it under a name that points to 127.0.0.1.
         self.app.config["TRUSTED_HOSTS"] = list(LOOPBACK_NAMES)
-        self.app.extensions["stand_in"] = self
+        self.app.extensions["stand_in"] = self.app.jinja_env.globals["stand_in"] = self
         self.app.register_blueprint(oidc.bp)
         self.app.register_blueprint(management_api.bp)
 
@@ -177,6 +177,7 @@ class LocalLogto(StandIn):
         if key := environ.get("LOGTO_WEBHOOK_SIGNING_KEY"):
             events, url = ["User.SuspensionStatus.Updated"], f"{home}webhooks/logto"
             stand_in.add_hook(key, name="local", events=events, config={"url": url})
+        stand_in.application.name = APP_NAME
         return stand_in
 
     def follow_app(self) -> None:

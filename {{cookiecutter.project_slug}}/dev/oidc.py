@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote_plus, urlencode
 from flask import Blueprint, Response, abort, current_app, jsonify, redirect, request
 from flask import render_template as render
 from flask import url_for as path_for
-from werkzeug.exceptions import SecurityError
+from werkzeug.exceptions import NotFound, SecurityError
 from werkzeug.local import LocalProxy
 
 from .accounts import Application, Grant, Interaction, Session, StandIn, User, new_user, random_id
@@ -69,6 +69,12 @@ def answer_with_error(error: OidcError) -> tuple[Response, int, dict[str, str]]:
     body["error_description"] = error.description
     body["message"] = f"{error.description[:1].upper()}{error.description[1:]}."
     return jsonify(body), error.status, headers
+
+
+@bp.app_errorhandler(NotFound)
+def not_found(_: NotFound) -> tuple[str, int]:
+    text = "The real Logto may have this page. The local one does not."
+    return render("message.html", title="There is no such page", text=text), 404
 
 
 @bp.app_errorhandler(SecurityError)
@@ -215,18 +221,11 @@ def show_page(page: str) -> Any:
     interaction = stand_in.interactions.get(key)
     if interaction is None:
         return sign_in_expired()
-    return render(
-        page,
-        interaction=interaction,
-        application=interaction.application,
-        stand_in=stand_in,
-        people=[user for user in stand_in.users.values() if user.username],
-        microsoft=stand_in.users["microsoft"],
-    )
+    return render(page, interaction=interaction, application=interaction.application)
 
 
 def sign_in_expired() -> tuple[str, int]:
-    text = "This sign-in has expired or is done already. Go back to the app."
+    text = "This sign-in has expired or is done already."
     return render("message.html", title="Sign-in expired", text=text), 400
 
 
@@ -560,7 +559,7 @@ def userinfo() -> dict[str, Any]:
 @bp.get("/")
 def home() -> str:
     """Who is signed in, and the two things an administrator does about it."""
-    return render("home.html", stand_in=stand_in, title="Local Logto")
+    return render("home.html")
 
 
 @bp.post("/")

@@ -49,7 +49,7 @@ async def sign_in(first_screen: str = "") -> ResponseReturnValue:
     languages = [name for name, _ in request.accept_languages if name != "*" and len(name) <= 35]
     parameters = {
         "first_screen": first_screen,
-        "direct_sign_in": CONNECTORS.get(request.args.get("connector", ""), ""),
+        "direct_sign_in": CONNECTORS.get(request.args.get("connector", ""), ("", ""))[1],
         "ui_locales": " ".join(languages[:5]),
         # Logto gives a refresh token only with `consent`.
         "prompt": "login consent" if request.args.get("prompt") == "login" else "",

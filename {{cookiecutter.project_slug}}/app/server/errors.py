@@ -4,6 +4,7 @@
 import errno
 {% endif %}
 import logging
+import secrets
 from typing import Any
 from urllib.parse import quote
 
@@ -65,8 +66,17 @@ def this_page() -> str:
     if wants_json():
         response = jsonify(error=case, message=message)
     else:
-        texts = {"title": title, "message": message}
-        page = {{ cookiecutter.__await }}render_template("problem.html", case=case, retry=retry, **texts)
+        texts = {"case": case, "title": title, "message": message, "retry": retry}
+        if status >= 500:
+            # Not `g.request_id`: a client can choose that ID.
+            texts["reference"] = secrets.token_hex(4)
+            log.info("The user sees the problem %s with the ID %s", case, texts["reference"])
+        try:
+            known = case != "store_unavailable"  # Whether the app knows who is signed in.
+            page = {{ cookiecutter.__await }}render_template("problem.html", navigation=known, **texts)
+        except Exception:
+            # The store is down, or the navigation has a mistake, which the next page reports.
+            page = {{ cookiecutter.__await }}render_template("problem.html", navigation=False, **texts)
         response = Response(page, mimetype="text/html")
     response.status_code = status
     if status == 503:
@@ -88,10 +98,11 @@ def this_page() -> str:
     {% else %}
     case = error.name.lower().replace(" ", "_")
     {% endif %}
-    texts = {"name": error.name, "default": error.description or ""}
-    if error.description and error.description != type(error).description:
-        texts["description"] = error.description  # A view has passed it to `abort`.
-    response = {{ cookiecutter.__await }}problem(error.code or 500, case, **texts)
+    status, description = error.code or 500, error.description
+    if description == type(error).description:
+        description = None  # The text in `problems.txt` replaces that of the framework.
+    retry = this_page() if status >= 500 else None
+    response = {{ cookiecutter.__await }}problem(status, case, retry=retry, description=description)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value

@@ -1,0 +1,343 @@
+"""What a designer and an accessibility checker see, also on the first page that a team adds."""
+
+import itertools
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from answers import Answers
+from chromium import SCHEMES, WIDTHS, NewContext, Site, barriers, picture, sign_in
+from conftest import FULL, Bake, BakedProject
+from playwright.sync_api import Page, Route, expect
+from processes import free_port
+from sites import SERVED
+
+APP = "متجر الكتب"
+LONG = "Bartholomew".ljust(60, "x")
+STYLE_LIMIT = 7000  # Bytes.
+
+PAGES = """
+
+@bp.get("/orders")
+@sign_in_required
+{async}def orders() -> str:
+    return {await}render_template("orders.html")
+
+
+@bp.get("/abort/<int:status>")
+{async}def stop(status: int) -> None:
+    __import__("{framework}").abort(status)
+"""
+LINK = """{{ link("pages.orders", "Orders") }}
+      {# Add your pages"""
+CHANGES = {
+    "app/templates/base.html": ("{# Add your pages", LINK),
+    "app/config.py": (
+        '    "azuread": ("Microsoft", "social:azuread"),\n',
+        '    "azuread": ("Microsoft", "social:azuread"),\n'
+        '    "google": ("Google", "social:google"),\n',
+    ),
+}
+"""What a team writes to add a page to the navigation, and another way to sign in: a line each."""
+
+PUBLIC = ["/", "/nowhere", "/abort/503"]
+PRIVATE = ["/", "/profile", "/orders", "/nowhere", "/abort/429"]
+
+
+@pytest.fixture(scope="module", params=FULL)
+def project(
+    request: pytest.FixtureRequest, bake: Bake, tmp_path_factory: pytest.TempPathFactory
+) -> BakedProject:
+    """A project with a name in Arabic, to which a team has added a page."""
+    answers: Answers = {**request.param, "project_name": APP, "project_slug": "bookstore"}
+    folder = tmp_path_factory.mktemp("team") / "bookstore"
+    shutil.copytree(bake(**answers).path, folder)
+    shutil.copy(SERVED / "orders.html", folder / "app/templates")
+    is_quart = answers["framework"] == "quart"
+    words = {"framework": answers["framework"], "async": "async " if is_quart else ""}
+    words["await"] = "await " if is_quart else ""
+    with (folder / "app/pages.py").open("a", encoding="utf-8") as pages:
+        pages.write(PAGES.format(**words))
+    changes = {
+        **CHANGES,
+        "app/config.py ": ("ACCOUNT_PAGE: bool = False", "ACCOUNT_PAGE: bool = True"),
+    }
+    for name, (before, after) in changes.items():
+        file = folder / name.strip()
+        text = file.read_text("utf-8")
+        assert before in text
+        file.write_text(text.replace(before, after), "utf-8")
+    return BakedProject(folder, answers)
+
+
+@pytest.fixture(scope="module")
+def site(project: BakedProject) -> Iterator[Site]:
+    port, logto_port = free_port(), free_port()
+    command = ["-m", "dev", "--port", str(port), "--logto-port", str(logto_port)]
+    with project.start("python", *command) as process:
+        process.wait_for(f"http://localhost:{port}/")
+        yield Site(
+            str(project.answers["framework"]),
+            app=f"http://localhost:{port}",
+            logto=f"http://localhost:{logto_port}",
+        )
+
+
+def everywhere(page: Page, site: Site, person: str = "Rosalind") -> Iterator[str]:
+    """Go to all pages of the app and of the local Logto, and give the name of each."""
+    for path in PUBLIC:
+        page.goto(path)
+        yield f"signed out, {path}"
+    page.goto("/sign-in")
+    yield "sign-in at Logto"
+    page.goto("/sign-in?connector=azuread")
+    yield "Microsoft"
+    page.goto("/sign-up")
+    yield "sign-up at Logto"
+    page.get_by_label("Name").fill(person)
+    page.get_by_role("button", name="Create account").click()
+    for path in PRIVATE:
+        page.goto(path)
+        yield f"signed in, {path}"
+    for path in ("/", "/nowhere", "/sign-in?interaction=gone"):
+        page.goto(f"{site.logto}{path}")
+        yield f"Logto, {path}"
+    # A link on another site, as the port is another.
+    page.evaluate("url => { location.href = url }", f"{site.app}/sign-out")
+    expect(page.get_by_role("heading", name="Sign out of")).to_be_visible()
+    yield "sign-out"
+
+
+def file_name(name: str) -> str:
+    return re.sub(r"\W+", "-", name).strip("-")
+
+
+def overflow(page: Page) -> int:
+    """How many pixels the page is wider than the screen."""
+    width: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    return max(width, 0)
+
+
+def boxes(page: Page, selector: str) -> list[dict[str, Any]]:
+    """The position and size of each element that can be seen, and its text."""
+    found: list[dict[str, Any]] = page.locator(selector).evaluate_all(
+        """elements => elements.filter(e => e.checkVisibility()).map(e => {
+            const {left, right, top, bottom, width, height} = e.getBoundingClientRect()
+            return {left, right, top, bottom, width, height, html: e.outerHTML.slice(0, 120)}
+        })"""
+    )
+    return found
+
+
+def style(page: Page, selector: str, name: str) -> str:
+    value: str = page.locator(selector).evaluate(
+        "(element, name) => getComputedStyle(element)[name]", name
+    )
+    return value
+
+
+def test_the_first_page_of_a_team_is_a_column_from_the_top(page: Page, site: Site) -> None:
+    sign_in(page, "Alice Archer")
+    for width, height in ((1280, 2000), (1920, 1080)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto("/orders")
+        sizes = [style(page, f"{tag} >> nth=0", "fontSize") for tag in ("h1", "h2", "p.lead", "p")]
+        assert sizes[:2] == ["28px", "20px"]
+        parts = boxes(page, "main > *")
+        assert len({part["left"] for part in parts}) == 1
+        assert max(part["right"] for part in parts) - parts[0]["left"] <= 64 * 16
+        (header,) = boxes(page, "header")
+        assert parts[0]["top"] - header["bottom"] <= 48
+        # The brand and the text begin on the same line.
+        assert boxes(page, ".brand")[0]["left"] == parts[0]["left"]
+
+
+def test_what_a_team_uses_has_a_style_of_the_app(page: Page, site: Site) -> None:
+    sign_in(page, "Alice Archer")
+    page.goto("/orders")
+    plain = {"button", "select", "input", "textarea"}
+    family = style(page, "body", "fontFamily")
+    for tag in plain:
+        assert style(page, f"main {tag} >> nth=0", "fontFamily") == family, tag
+        assert style(page, f"main {tag} >> nth=0", "borderRadius") == "8px", tag
+    assert style(page, "main td >> nth=0", "borderBottomStyle") == "solid"
+    assert style(page, "main td.number >> nth=0", "textAlign") in ("end", "right")
+    assert "mono" in style(page, "main p code", "fontFamily")
+    shared = style(page, "main button", "backgroundColor")
+    assert shared == style(page, ".skip", "backgroundColor")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/", "Home"), ("/orders", "Orders"), ("/profile", "Profile")]
+)
+def test_the_navigation_marks_the_page_that_the_user_is_on(
+    page: Page, site: Site, path: str, name: str
+) -> None:
+    sign_in(page, "Alice Archer")
+    page.goto(path)
+    expect(page.locator("[aria-current=page]")).to_have_text([name])
+    expect(page.get_by_role("navigation").get_by_role("link")).to_have_text(
+        ["Home", "Orders", "Profile"]
+    )
+
+
+def test_the_title_tells_whether_somebody_is_signed_in(page: Page, site: Site) -> None:
+    page.goto("/")
+    signed_out = page.title()
+    sign_in(page, "Alice Archer")
+    expect(page.get_by_role("heading", name="Alice Archer")).to_be_visible()
+    assert APP in page.title()
+    assert page.title() != signed_out
+
+
+def test_the_home_page_names_the_files_to_change(
+    page: Page, site: Site, project: BakedProject
+) -> None:
+    sign_in(page, "Alice Archer")
+    files = page.locator("main code").all_text_contents()
+    assert len(files) == 2
+    assert all((project.path / file).is_file() for file in files)
+
+
+def test_the_profile_begins_with_the_person_and_ends_with_the_id(page: Page, site: Site) -> None:
+    sign_in(page, "Alice Archer")
+    page.goto("/profile")
+    (first, *_) = page.locator("main > *").all()
+    assert first.inner_text().split() == ["A", "Alice", "Archer", "alice@example.com"]
+    expect(page.locator("dt")).to_have_text(
+        ["E-mail verified", "Username", "Member since", "Last changed", "User ID"]
+    )
+    assert "mono" in style(page, "dd:last-child >> nth=-1 >> code", "fontFamily")
+    account = page.get_by_role("link", name="Manage your account")
+    expect(account).to_have_attribute("href", f"{site.logto}/account")
+
+
+def test_without_an_e_mail_the_profile_does_not_say_that_it_is_verified(
+    page: Page, site: Site
+) -> None:
+    sign_in(page, "Carol Chen")
+    page.goto("/profile")
+    expect(page.locator("dt")).to_have_text(["Username", "Member since", "Last changed", "User ID"])
+
+
+def test_one_line_adds_a_way_to_sign_in(page: Page, site: Site) -> None:
+    page.goto("/")
+    buttons = page.get_by_role("link", name="Continue with")
+    expect(buttons).to_have_text(["Continue with Microsoft", "Continue with Google"])
+    with page.expect_request(lambda sent: "/oidc/auth" in sent.url) as sent:
+        buttons.nth(1).click()
+    assert "direct_sign_in=social%3Agoogle" in sent.value.url
+
+
+def test_the_skip_link_covers_nothing_and_can_be_read(page: Page, site: Site) -> None:
+    page.goto("/")
+    page.keyboard.press("Tab")
+    (link,) = boxes(page, ".skip:focus")
+    (brand,) = boxes(page, ".brand")
+    assert link["bottom"] <= brand["top"]
+    assert link["left"] >= 0
+    assert link["height"] >= 44
+    assert style(page, ".skip", "backgroundColor") != "rgba(0, 0, 0, 0)"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Sign in")).to_be_focused()
+
+
+def test_a_picture_that_does_not_load_leaves_the_letter(page: Page, site: Site) -> None:
+    def broken(route: Route) -> None:
+        route.fulfill(content_type="image/svg+xml", body="not a picture")
+
+    page.route("**/avatars/*", broken)
+    sign_in(page, "Alice Archer")
+    page.goto("/profile")
+    page.wait_for_function("[...document.images].every(image => image.complete)")
+    for position in (0, 1):
+        avatar = page.locator(".avatar").nth(position)
+        expect(avatar).to_have_text("A")
+        with_picture = avatar.screenshot()
+        avatar.locator("img").evaluate("image => image.remove()")
+        assert avatar.screenshot() == with_picture
+
+
+def test_text_of_twice_the_size_and_long_names_fit_small_screens(page: Page, site: Site) -> None:
+    for name in everywhere(page, site, LONG):
+        for size, width in (("200%", 320), ("200%", 360), ("200%", 390), ("100%", 320)):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.evaluate("size => { document.documentElement.style.fontSize = size }", size)
+            assert overflow(page) == 0, (name, size, width)
+        picture(page, f"{site.framework}-small-{file_name(name)}.png")
+
+
+def test_the_logo_of_microsoft_does_not_shrink(page: Page, site: Site) -> None:
+    page.set_viewport_size({"width": 320, "height": 800})
+    page.goto("/")
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    (logo,) = boxes(page, "main svg")
+    assert (logo["width"], logo["height"]) == (21, 21)
+
+
+def test_names_cannot_change_the_direction_of_the_text_around_them(page: Page, site: Site) -> None:
+    person = "ليلى"
+    loose = """names => {
+        const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = []
+        while (texts.nextNode()) {
+            const {data, parentElement} = texts.currentNode
+            if (names.some(name => data.includes(name)) && !parentElement.closest("bdi"))
+                found.push(data.trim())
+        }
+        return found
+    }"""
+    seen = []
+    for name in everywhere(page, site, person):
+        assert page.evaluate(loose, [APP, person]) == [], name
+        seen += [text for text in (APP, person) if page.get_by_text(text).count()]
+    assert {APP, person} <= set(seen)
+
+
+def test_everything_to_touch_is_large_enough_for_a_finger(
+    new_context: NewContext, site: Site
+) -> None:
+    page = new_context(has_touch=True, is_mobile=True).new_page()
+    page.set_viewport_size({"width": 390, "height": 800})
+    targets = "a, button, label:has(> input), input, select, textarea"
+    # A link within a sentence has the height of the line, and a box is part of its label.
+    exempt = "main p:not(.card p) a, label > input, input[type=hidden], .skip"
+    for name in everywhere(page, site):
+        sizes = boxes(page, f":is({targets}):not({exempt})")
+        small = [box for box in sizes if box["height"] < 44 or box["width"] < 44]
+        assert sizes
+        assert small == [], name
+
+
+def test_all_can_use_every_page(page_with_axe: Page, site: Site) -> None:
+    page = page_with_axe
+    for name in everywhere(page, site):
+        for scheme, (screen, width) in itertools.product(SCHEMES, WIDTHS.items()):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 800})
+            seen = f"{site.framework}-page-{file_name(name)}-{scheme}-{screen}"
+            picture(page, f"{seen}.png")
+            assert barriers(page) == [], seen
+            assert overflow(page) == 0, seen
+
+
+def test_paper_has_the_text_and_no_navigation(page: Page, site: Site) -> None:
+    sign_in(page, "Alice Archer")
+    page.goto("/orders")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert boxes(page, "nav, .skip") == []
+    expect(page.get_by_role("heading", name="This week")).to_be_visible()
+    # Ink on white paper.
+    assert style(page, "body", "color") == "rgb(28, 27, 34)"
+
+
+def test_the_style_sheet_is_small_and_no_page_has_a_script(
+    page: Page, site: Site, project: BakedProject
+) -> None:
+    assert (project.path / "app/static/style.css").stat().st_size <= STYLE_LIMIT
+    for file in (project.path / "app/templates").rglob("*"):
+        text = file.read_text("utf-8") if file.is_file() else ""
+        assert "<script" not in text
+        assert "style=" not in text
