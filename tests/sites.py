@@ -371,17 +371,19 @@ def serving(
     processes: int = 1,
     https: bool = False,
     host: str = "localhost",
+    callback: str = "",
     **variables: str,
 ) -> Iterator[Site]:
     """Start the app on granian, and its Logto."""
     ports = [free_port() for _ in range(processes)]
     origin = "https://books.example" if https else f"http://{host}:{ports[0]}"
-    logto = FaultyLogto(project, f"{origin}/callback")
+    callback = callback or f"{origin}/callback"
+    logto = FaultyLogto(project, callback)
     environment = {
         "LOGTO_ENDPOINT": logto.endpoint,
         "LOGTO_APP_ID": "test-app",
         "LOGTO_APP_SECRET": "the-app-secret",
-        "LOGTO_CALLBACK_URL": f"{origin}/callback",
+        "LOGTO_CALLBACK_URL": callback,
         "SESSION_URL": session_url,
         "PYTHONPATH": str(SERVED),
         "TEST_FRAMEWORK": framework,

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from http.client import HTTPConnection
+from pathlib import Path
 
 import httpx2
 import pytest
-from sites import Browser, Site, assert_says, both_frameworks
+from conftest import Bake
+from sites import Browser, Site, assert_says, both_frameworks, serving
 
 Sites = Callable[..., Site]
 
@@ -177,3 +179,57 @@ def test_a_host_that_no_name_can_have_is_a_bad_request(
         response = site.browser().get("/profile", headers={"Host": host})
     assert response.status_code in (302, 400)
     assert "Traceback" not in "\n".join(lines)
+
+
+FORGED = ("evil.example", "127.0.0.1", "10.0.0.7:8000")
+
+
+@both_frameworks
+@pytest.mark.parametrize("host", FORGED)
+def test_urls_of_the_app_come_from_the_configuration(
+    sites: Sites, framework: str, host: str
+) -> None:
+    site = sites(framework)
+    headers = {"Host": host, "X-Forwarded-Host": host, "X-Requested-Host": host}
+    answer = httpx2.get(f"{site.url}/test/external", headers=headers).json()
+    own = httpx2.URL(site.url)
+    assert answer["url"] == f"{site.url}/profile"
+    assert answer["host"] == f"localhost:{own.port}"
+    assert answer["page"] == f"{site.url}/test/external"
+    # The framework's own redirects: a slash at the end, two slashes.
+    for path in ("/test/books", "/test//external"):
+        answer = httpx2.get(site.url + path, headers={"Host": host})
+        if answer.status_code != 404:
+            location = answer.headers["Location"]
+            assert location.startswith((f"{site.url}/", "/test/")), location
+
+
+@both_frameworks
+def test_behind_tls_urls_begin_with_https(bake: Bake, tmp_path: Path, framework: str) -> None:
+    store = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    with serving(bake(framework=framework), framework, store, https=True) as site:
+        answer = httpx2.get(f"{site.url}/test/external").json()
+        assert answer["url"] == "https://books.example/profile"
+        assert answer["scheme"] == "https"
+        location = httpx2.get(f"{site.url}/test/books").headers["Location"]
+        assert location in ("https://books.example/test/books/", "/test/books/")
+
+
+@both_frameworks
+def test_with_trusted_hosts_other_hosts_are_refused_and_health_is_not(
+    bake: Bake, tmp_path: Path, framework: str
+) -> None:
+    store = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    trusted = {"TEST_TRUSTED_HOSTS": "localhost .books.example"}
+    with serving(bake(framework=framework), framework, store, **trusted) as site:
+        for host, status in (
+            ("localhost", 200),
+            ("www.books.example", 200),
+            ("evil.example", 400),
+            ("10.0.0.7:8000", 400),
+        ):
+            assert httpx2.get(site.url, headers={"Host": host}).status_code == status, host
+            for path in ("/healthz", "/readyz"):
+                health = httpx2.get(site.url + path, headers={"Host": host})
+                assert health.status_code == 200, host
+        assert "Traceback" not in site.log

@@ -55,6 +55,10 @@ def create_app() -> Any:
     created.add_url_rule("/test/nameless", "nameless", sign_in_required(role="")(sign_ins))
     created.add_url_rule("/test/sign-ins", view_func=sign_ins)
     user_signed_in.connect(hear)
+    created.add_url_rule("/test/books/", "books", external)
+    created.add_url_rule("/test/external", view_func=external)
+    with_hosts = os.environ.get("TEST_TRUSTED_HOSTS", "")
+    created.config["TRUSTED_HOSTS"] = with_hosts.split() or None
     created.add_url_rule("/test/lost", view_func=lost)
     created.add_url_rule("/test/abort/<int:status>", view_func=stop, methods=["GET", "POST"])
     created.config["SESSION_COOKIE_SAMESITE"] = os.environ.get("TEST_SAMESITE", "Lax")
@@ -101,6 +105,12 @@ async def hear_later(sender: Any, user: Any) -> None:
 async def sign_ins() -> str:
     """Return what receivers of `user_signed_in` have heard."""
     return "\n".join(_heard)
+
+
+async def external() -> dict[str, str]:
+    """Return the app's own URL, as views and e-mails build it."""
+    own = FRAMEWORK.url_for("pages.profile", _external=True)
+    return {"url": own, "host": request.host, "scheme": request.scheme, "page": request.url}
 
 
 async def echo() -> None:
