@@ -31,6 +31,7 @@ from app.auth import current_user, logto, sign_in_required
 from app.auth.client import SessionStorage
 from app.server.sessions import session
 from {framework} import {Framework} as Framework
+from {framework} import url_for
 
 UNUSUAL = {{
     "time": datetime(2026, 11, 25, 12, tzinfo=UTC),
@@ -241,6 +242,20 @@ def test_it(config):
     plain.add_url_rule("/<path:page>", "page", lambda page: "")
     auth_package.init_app(plain)
     """,
+    "URLs of the app come from its configuration": """
+async def test_it(start):
+    app = await start(LOGTO_CALLBACK_URL="https://books.example/shop/callback", APPLICATION_ROOT="/shop")
+    own = "https://books.example/shop/profile"
+
+    @app.get("/own")
+    async def url():
+        return url_for("pages.profile", _external=True)
+
+    response = await app.test_client().get("/own", headers={"Host": "evil.example"})
+    assert await response.get_data(as_text=True) == own
+    async with app.app_context():
+        assert url_for("pages.profile", _external=True) == own
+    """,
     "a session that was renewed twice is gone after sign-out": """
 async def test_it(client, auth, app):
     @app.get("/twice")
@@ -261,12 +276,40 @@ async def test_it(client, auth, app):
 }
 
 
+API_HABITS = {
+    "current_token is nobody else's in a shared app context": """
+async def test_it(app, client, local_logto):
+    @app.get("/whose")
+    async def whose():
+        return {"token": bool(auth_package.current_token)}
+
+    @app.get("/guarded")
+    @auth_package.access_token_required()
+    async def guarded():
+        return {"token": bool(auth_package.current_token)}
+
+    claims = {"sub": "a", "client_id": "b", "jti": "c", "aud": app.config["LOGTO_API_RESOURCE"]}
+    headers = {"Authorization": "Bearer " + local_logto.sign(claims, 60, "at+jwt")}
+    async with app.app_context():
+        seen = []
+        for path in ("/whose", "/guarded", "/whose"):
+            response = await client.get(path, headers=headers)
+            seen.append((await response.get_json())["token"])
+        assert seen == [False, True, False]
+    """,
+}
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_what_users_of_the_framework_expect(bake: Bake, framework: str, tmp_path: Path) -> None:
-    project = bake(framework=framework)
+@pytest.mark.parametrize("habits", [HABITS, API_HABITS], ids=["pages", "API"])
+def test_what_users_of_the_framework_expect(
+    bake: Bake, framework: str, habits: dict[str, str], tmp_path: Path
+) -> None:
+    api = {"api_resource": "https://api.example"} if habits is API_HABITS else {}
+    project = bake(framework=framework, **api)
     shutil.copytree(project.path, tmp_path / "bookstore")
     project = replace(project, path=tmp_path / "bookstore")
-    for name, code in HABITS.items():
+    for name, code in habits.items():
         source = HEAD.format(framework=framework, Framework=framework.capitalize()) + code
         if framework == "flask":
             source = re.sub(r"\basync |\bawait ", "", source)
@@ -274,4 +317,4 @@ def test_what_users_of_the_framework_expect(bake: Bake, framework: str, tmp_path
         file = "test_habit_" + re.sub(r"\W+", "_", name.lower()) + ".py"
         (project.path / "tests" / file).write_text(source, "utf-8")
     done = project.run("python", "-m", "pytest", "-q", "-W", "error", "-k", "habit")
-    assert f"{len(HABITS) + 1} passed" in done.stdout
+    assert f"{len(habits) + (habits is HABITS)} passed" in done.stdout
