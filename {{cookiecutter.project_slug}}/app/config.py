@@ -222,18 +222,19 @@ def check_callback_url(value: str) -> None:
 
 def _session_url(value: str) -> None:
     # No message shows the value, because it can hold a password.
-    if value.startswith("sqlite:///"):
-        if not value.removeprefix("sqlite:///").strip():
-            raise ValidationError("must name a file after sqlite:///")
-    elif value.startswith(("redis://", "rediss://")):
-        try:
-            ConnectionPool.from_url(value)
-        except ValueError:
-            raise ValidationError(
-                "is not the URL of a Redis; in a password, write : / ? # @ as % and their code"
-            ) from None
-    else:
-        raise ValidationError("must begin with sqlite:///, redis:// or rediss://")
+    scheme, _, rest = value.partition("://")
+    if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
+        return
+    if scheme.removesuffix("+cluster") not in ("redis", "rediss"):
+        raise ValidationError("must begin with sqlite:///, redis://, rediss:// or redis+cluster://")
+    try:
+        ConnectionPool.from_url(value.replace("+cluster:", ":", 1)).make_connection()
+    except (TypeError, ValueError):
+        raise ValidationError(
+            "is not the URL of a Redis; in a password, write : / ? # @ as % and their code"
+        ) from None
+    if not re.fullmatch("/?" if "+" in scheme else "/?[0-9]*", urlsplit(value).path):
+        raise ValidationError("must end with the number of a database, or without one")
 
 
 RULES = {

@@ -8,24 +8,31 @@ times are in seconds.
 {% if cookiecutter.framework == "quart" %}
 import asyncio
 {% endif %}
+import secrets
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 {% if cookiecutter.framework == "quart" %}
 from concurrent.futures import ThreadPoolExecutor
 {% endif %}
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 {% if cookiecutter.framework == "quart" %}
 from quart.sessions import session_json_serializer as tagged
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.retry import Retry
 {% else %}
 from flask.sessions import session_json_serializer as tagged
-from redis import BlockingConnectionPool, Redis
+from redis import BlockingConnectionPool, Redis, RedisCluster
 {% endif %}
-from redis.exceptions import RedisError
+from redis.backoff import NoBackoff
+from redis.exceptions import MovedError, ReadOnlyError, RedisClusterException, RedisError
+{% if cookiecutter.framework == "flask" %}
+from redis.retry import Retry
+{% endif %}
 
 TIME_LIMIT = 3.0  # Seconds to wait for a locked file, or for Redis.
 APP = "{{ cookiecutter.project_slug }}"
@@ -199,63 +206,73 @@ class RedisStore:
     """
 
     def __init__(self, url: str, prefix: str) -> None:
+        self._url = url
         self._prefix = prefix
+        self._cluster = "+cluster:" in url
+
+    @cached_property
+    def _redis(self) -> Any:
+        """The client. It is made when it is needed, because that of a cluster asks the cluster."""
+        url, limit = self._url.replace("+cluster:", ":", 1), TIME_LIMIT
+        limits: Any = {"socket_timeout": limit, "socket_connect_timeout": limit}
+        if self._cluster:
+            return RedisCluster.from_url(url, max_connections=1000, decode_responses=True, **limits)
+        # Try once more: the server may have closed an idle connection, or be a replica by now.
+        limits |= {"retry": Retry(NoBackoff(), 1), "retry_on_error": [ReadOnlyError]}
         # When all connections are in use, a request waits for one and does not fail.
-        pool: Any = BlockingConnectionPool.from_url(
-            url,
-            max_connections=50,
-            timeout=TIME_LIMIT,
-            socket_timeout=TIME_LIMIT,
-            socket_connect_timeout=TIME_LIMIT,
-            decode_responses=True,
-        )
-        # The type hints of redis-py say bytes, even if the pool decodes responses.
-        self._redis: Any = Redis.from_pool(pool)
-        self._update = self._redis.register_script(self.UPDATE)
+        limits |= {"max_connections": 50, "timeout": limit, "decode_responses": True}
+        return Redis.from_pool(cast(Any, BlockingConnectionPool.from_url(url, **limits)))
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
-        entries = {{ cookiecutter.__await }}self._call(self._redis.hgetall, self._name("session", key))
+        entries = {{ cookiecutter.__await }}self._call("hgetall", self._name("session", key))
         return {name: tagged.loads(value) for name, value in entries.items()} or None
 
     {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
         name, now = self._name("session", key), time.time()
-        pipeline = self._redis.pipeline()
-        pipeline.hset(name, mapping={k: tagged.dumps(v) for k, v in data.items()})
-        pipeline.expire(name, ttl)
         sub, sid = index.get("sub"), index.get("sid")
         kinds = {"sub": sub, "sid" if sid else "no-sid": sid or sub}
-        for kind, value in kinds.items() if sub else ():
-            index_name = self._name(kind, value)
-            pipeline.zremrangebyscore(index_name, 0, now)
-            pipeline.zadd(index_name, {name: now + ttl})
-            pipeline.expire(index_name, ttl)
-        {{ cookiecutter.__await }}self._call(pipeline.execute)
+        with _errors():
+            pipeline = self._redis.pipeline(transaction=not self._cluster)
+            for kind, value in kinds.items() if sub else ():
+                index_name = self._name(kind, value)
+                pipeline.zremrangebyscore(index_name, 0, now)
+                pipeline.zadd(index_name, {name: now + ttl})
+                pipeline.expire(index_name, ttl)
+            pipeline.hset(name, mapping={k: tagged.dumps(v) for k, v in data.items()})
+            pipeline.expire(name, ttl)
+            {{ cookiecutter.__await }}pipeline.execute()
 
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
         values = [text for item in changed.items() for text in (item[0], tagged.dumps(item[1]))]
-        names, args = [self._name("session", key)], [len(values), *values, *removed]
-        {{ cookiecutter.__await }}self._call(self._update, keys=names, args=args)
+        args = [self._name("session", key), len(values), *values, *removed]
+        {{ cookiecutter.__await }}self._call("eval", self.UPDATE, 1, *args)
 
     {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
-        return bool({{ cookiecutter.__await }}self._call(self._redis.delete, self._name("session", key)))
+        return bool({{ cookiecutter.__await }}self._call("delete", self._name("session", key)))
 
     {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
         sub, sid, ended = index.get("sub"), index.get("sid"), 0
         for kind, value in {"sid": sid, "no-sid": sub}.items() if sid else [("sub", sub)]:
             index_name = self._name(kind, value)
-            names = {{ cookiecutter.__await }}self._call(self._redis.zrange, index_name, 0, -1)
-            if names:
-                ended += {{ cookiecutter.__await }}self._call(self._redis.delete, *names)
-                # Not the whole index: another session may have been added meanwhile.
-                {{ cookiecutter.__await }}self._call(self._redis.zrem, index_name, *names)
+            for name in {{ cookiecutter.__await }}self._call("zrange", index_name, 0, -1):
+                ended += {{ cookiecutter.__await }}self._call("delete", name)
+                {{ cookiecutter.__await }}self._call("zrem", index_name, name)
         return ended
 
     {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
-        name = self._name("session", key)
-        return bool({{ cookiecutter.__await }}self._call(self._redis.set, name, "", nx=True, ex=ttl))
+        name, own = self._name("session", key), secrets.token_hex(8)
+        if {{ cookiecutter.__await }}self._call("set", name, own, nx=True, ex=ttl):
+            return True
+        # The response to a first attempt may have been lost.
+        return bool({{ cookiecutter.__await }}self._call("get", name) == own)
 
     {{ cookiecutter.__async }}def ping(self) -> None:
-        {{ cookiecutter.__await }}self._call(self._redis.set, f"{APP}:ping", "", ex=1)
+        {{ cookiecutter.__await }}self._call("set", f"{APP}:ping", "", ex=1)
+
+    {{ cookiecutter.__async }}def info(self) -> list[dict[str, Any]]:
+        """Return what each Redis server says of itself."""
+        found = {{ cookiecutter.__await }}self._call("info")
+        return list(found.values()) if self._cluster else [found]
 
     {{ cookiecutter.__async }}def close(self) -> None:
         {{ cookiecutter.__await }}self._redis.{{ "aclose" if cookiecutter.framework == "quart" else "close" }}()
@@ -263,11 +280,20 @@ class RedisStore:
     def _name(self, kind: str, value: str | None) -> str:
         return f"{APP}:{kind}:{self._prefix}{value}"
 
-    {{ cookiecutter.__async }}def _call(self, command: Any, *args: Any, **options: Any) -> Any:
-        try:
-            return {{ cookiecutter.__await }}command(*args, **options)
-        except RedisError as error:
-            raise StoreUnavailable(str(error)) from error
+    {{ cookiecutter.__async }}def _call(self, command: str, *args: Any, **options: Any) -> Any:
+        with _errors():
+            return {{ cookiecutter.__await }}getattr(self._redis, command)(*args, **options)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except MovedError as error:
+        advice = "write redis+cluster:// or rediss+cluster:// in SESSION_URL"
+        raise StoreUnavailable(f"this Redis is a cluster: {advice}") from error
+    except (RedisError, RedisClusterException) as error:
+        raise StoreUnavailable(str(error)) from error
 
 
 Store = SQLiteStore | RedisStore
