@@ -52,18 +52,14 @@ HINTS = {
 
 
 class ConfigError(click.ClickException):
-    """The configuration cannot be used. The message names every variable that is wrong.
-
-    Because this is a ClickException, `{{ cookiecutter.framework }} run` ends with the message and no traceback.
-    """
+    """The configuration cannot be used. `{{ cookiecutter.framework }} run` ends with the message and no traceback."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """The settings of one app. {{ cookiecutter.framework | capitalize }} has each of them as `app.config[NAME]`.
 
-    A setting with a type is read from the environment variable of its name. Settings that {{ cookiecutter.framework | capitalize }}
-    defines itself, such as SESSION_COOKIE_SAMESITE, keep their meaning.
+    A setting with a type is read from the environment variable of its name.
     """
 
     APP_NAME = "{{ cookiecutter.project_name }}"
@@ -203,11 +199,6 @@ def _absolute_uri(value: str) -> None:
 
 
 {% endif %}
-def _application_root(value: str) -> None:
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value):
-        raise ValidationError(f"{value!r} is not a path such as /bookstore")
-
-
 def check_callback_url(value: str) -> None:
     """Raise ValidationError if this cannot be a callback URL of the app."""
     _web_url(value)
@@ -240,7 +231,7 @@ def _session_url(value: str) -> None:
 RULES = {
     "LOGTO_ENDPOINT": _web_origin,
     "LOGTO_CALLBACK_URL": check_callback_url,
-    "APPLICATION_ROOT": _application_root,
+    "APPLICATION_ROOT": validate.Regexp(r"(/[A-Za-z0-9._~-]+)*/?\Z", error="'{input}' is no path"),
     {% if cookiecutter.api_resource %}
     "LOGTO_API_RESOURCE": _absolute_uri,
     "API_ALLOWED_ORIGINS": _web_origins,

@@ -39,11 +39,8 @@ class User:
 
     @property
     def organizations(self) -> dict[str, frozenset[str]]:
-        """The user's role names in each organization, by the ID of the organization.
-
-        The IDs need the scope `urn:logto:scope:organizations`, and the role names need
-        `urn:logto:scope:organization_roles`.
-        """
+        """The user's role names by organization ID (scopes `urn:logto:scope:organizations` and
+        `urn:logto:scope:organization_roles`)."""
         pairs = [entry.partition(":") for entry in self.claims.get("organization_roles") or ()]
         known = {*(self.claims.get("organizations") or ()), *(pair[0] for pair in pairs)}
         return {name: frozenset(role for id_, _, role in pairs if id_ == name) for name in known}
