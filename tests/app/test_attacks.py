@@ -161,7 +161,7 @@ def test_only_the_apps_own_pages_sign_somebody_out(
         assert response.headers["Location"].startswith(f"{site.logto.endpoint}/oidc/session/end")
     else:
         assert response.status_code == 200
-        assert "Sign out of Bookstore?" in response.text
+        assert "Sign out of <bdi>Bookstore</bdi>?" in response.text
         assert "Set-Cookie" not in response.headers
     assert browser.is_signed_in is not obeyed
 
