@@ -28,6 +28,7 @@ CONNECTORS: dict[str, tuple[str, str]] = {
 Others: `"google": ("Google", "social:google")`, `"acme": ("Acme", "sso:<ID of the connector>")`.
 """
 
+SLUG = "{{ cookiecutter.project_slug }}"
 LOG_FORMATS = ("text", "json")
 LOOPBACK = re.compile(r"(.+\.)?localhost|127(\.[0-9]{1,3}){3}|::1")  # RFC 6761, 6.3.
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -141,7 +142,7 @@ class Config:
     @property
     def SESSION_COOKIE_NAME(self) -> str:
         """The name of the cookie. Apps under other paths of the host have other names."""
-        return "-".join(["{{ cookiecutter.project_slug }}", *self.HOME_PATH.split("/")[1:-1], "session"])
+        return "-".join([SLUG, *self.HOME_PATH.split("/")[1:-1], "session"])
 
     @property
     def SESSION_COOKIE_SECURE(self) -> bool:

@@ -131,7 +131,8 @@ def sign_in_required(view: Callable[P, Any] | None = None, *, role: str | None =
         return jsonify(error="sign_in_required", message="Sign in first."), 401
     if request.method not in ("GET", "HEAD"):
         referer, origin = request.headers.get("Referer", ""), current_app.config["ORIGIN"]
-        page = referer.removeprefix(origin) if referer.startswith(f"{origin}/") else ""
+        home = current_app.config["HOME_PATH"]
+        page = referer.removeprefix(origin) if referer.startswith(origin + home) else home
         retry = url_for("auth.sign_in", next=page)
         return {{ cookiecutter.__await }}problem(403, "not_saved", retry=retry)
     return to_own_host() or redirect(url_for("auth.sign_in", next=this_page()))
