@@ -36,10 +36,8 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent
 HINTS = {
     "LOGTO_ENDPOINT": "Logto Console > Applications > your app > Endpoints & Credentials.",
     "LOGTO_APP_ID": "Logto Console > Applications > your app > App ID.",
-    "LOGTO_APP_SECRET": "Logto Console > Applications > your app > App secrets. "
-    "The local Logto (python -m dev) accepts any text.",
-    "LOGTO_CALLBACK_URL": "Example: http://localhost:3000/callback. The same URL must be listed "
-    "under Redirect URIs in the Logto Console.",
+    "LOGTO_APP_SECRET": "Logto Console > Applications > your app > App secrets.",
+    "LOGTO_CALLBACK_URL": "Listed under Redirect URIs in Logto: http://localhost:3000/callback.",
     {% if cookiecutter.api_resource %}
     "LOGTO_API_RESOURCE": "Logto Console > API resources > your API > API identifier.",
     "API_ALLOWED_ORIGINS": "Example: https://shop.example,https://admin.example.",
@@ -64,6 +62,7 @@ class Config:
     """
 
     APP_NAME = "{{ cookiecutter.project_name }}"
+    ACCOUNT_PAGE = False  # Whether the profile links to Logto's account page.
     SESSION_COOKIE_SAMESITE = "Lax"
     SESSION_COOKIE_PATH = "/"
     LOGTO_ENDPOINT: str
@@ -83,14 +82,10 @@ class Config:
     SESSION_LIFETIME_HOURS: int = 12
     SESSION_IDLE_HOURS: int = 0  # Without a limit.
     LOG_FORMAT: str = "text"
-    ACCOUNT_PAGE: bool = False  # Whether the profile links to Logto's account center.
 
     @classmethod
     def from_env(cls) -> "Config":
-        """Read the environment, and `.env` for variables that the environment does not have.
-
-        Raises ConfigError with one line for each variable that is missing or wrong.
-        """
+        """Read the environment, and then `.env`. Raises ConfigError, a line per wrong variable."""
         load_dotenv(PROJECT_DIR / ".env", encoding="utf-8")
         env, values = Env(eager=False), {}
         {% if cookiecutter.api_resource %}
