@@ -93,4 +93,4 @@ def test_each_tenant_has_its_management_api(endpoint: str, resource: str) -> Non
 
 
 def test_the_connector_file_has_no_secret() -> None:
-    assert connector.read()["clientSecret"] == "<client-secret>"
+    assert connector.load({})["clientSecret"] == "<client-secret>"
