@@ -13,7 +13,7 @@ import click
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
 
 from app.auth.oidc import LEEWAY, LogtoUnavailable, Response, request
-from app.config import CONNECTORS, PROJECT_DIR, Config
+from app.config import CONNECTORS, Config
 from app.server.stores import StoreUnavailable, open_store
 
 from . import connector
@@ -264,7 +264,7 @@ class Checks:
 
     async def connector_file(self) -> str:
         """Whether the file makes a connector, with the variables that fill it in."""
-        if not (PROJECT_DIR / connector.FILE.parent).exists():
+        if not connector.FOLDER.exists():
             raise NotChecked("there is no folder connectors/ here")
         config = connector.load(os.environ)
         waiting = connector.placeholders(config)

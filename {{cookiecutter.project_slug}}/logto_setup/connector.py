@@ -9,6 +9,7 @@ from typing import Any
 from app.config import PROJECT_DIR, ConfigError
 
 FILE = Path("connectors", "azure-ad.json")
+FOLDER = PROJECT_DIR / "connectors"
 FACTORY = "azuread-universal"
 TARGET = "azuread"
 # The file goes into git, so these two have their place elsewhere.

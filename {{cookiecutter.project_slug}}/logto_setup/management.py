@@ -30,10 +30,10 @@ def plain(what: str, value: object, *, secret: bool = False) -> str:
 
     Raises ManagementError if it has other characters than letters, digits, `.`, `_` and `-`.
     """
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", str(value)):
-        shown = "" if secret else f": {str(value)[:100]!r}"
-        raise ManagementError(f"{what} in Logto has unexpected characters{shown}.")
-    return str(value)
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._-]+", value):
+        return value
+    shown = "" if secret else f": {str(value)[:100]!r}"
+    raise ManagementError(f"{what} in Logto has unexpected characters{shown}.")
 
 
 @contextmanager
