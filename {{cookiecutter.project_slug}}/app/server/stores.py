@@ -41,6 +41,7 @@ from redis.retry import Retry
 
 TIME_LIMIT = 3.0  # Seconds to wait for a locked file, or for Redis.
 CONNECTIONS = 50  # Of one process to Redis.
+IS_CLUSTER = "this Redis is a cluster: begin SESSION_URL with redis+cluster:// or rediss+cluster://"
 APP = "{{ cookiecutter.project_slug }}"
 Index = Mapping[str, str | None]
 """How to find a session again: the `sub` of its user, and its `sid` at the provider."""
@@ -332,8 +333,7 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (MovedError, ClusterCrossSlotError) as error:
-        advice = "write redis+cluster:// or rediss+cluster:// in SESSION_URL"
-        raise StoreUnavailable(f"this Redis is a cluster: {advice}") from error
+        raise StoreUnavailable(IS_CLUSTER) from error
     except (RedisError, RedisClusterException, TimeoutError) as error:
         raise StoreUnavailable(str(error) or "Redis does not respond") from error
 
