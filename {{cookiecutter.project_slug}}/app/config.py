@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 import click
 from dotenv import load_dotenv
 from environs import Env, EnvValidationError, ValidationError, validate
-from redis import ConnectionPool
+from redis import ConnectionPool, RedisError
+from redis.asyncio import RedisCluster  # This one connects when it is used.
+from redis.exceptions import RedisClusterException
 
 CONNECTORS: dict[str, tuple[str, str]] = {
     "azuread": ("Microsoft", "social:azuread"),
@@ -214,13 +216,16 @@ def _session_url(value: str) -> None:
         return
     if scheme.removesuffix("+cluster") not in ("redis", "rediss"):
         raise ValidationError("must begin with sqlite:///, redis://, rediss:// or redis+cluster://")
+    url = value.replace("+cluster:", ":", 1)
     try:
-        ConnectionPool.from_url(value.replace("+cluster:", ":", 1)).make_connection()
-    except (TypeError, ValueError):
+        ConnectionPool.from_url(url).make_connection()
+        if url != value:
+            RedisCluster.from_url(url)
+    except (RedisClusterException, RedisError, TypeError, ValueError):
         raise ValidationError(
             "is not the URL of a Redis; in a password, write : / ? # @ as % and their code"
         ) from None
-    if not re.fullmatch("/?" if "+" in scheme else "/?[0-9]*", urlsplit(value).path):
+    if not re.fullmatch("/?[0-9]*", urlsplit(value).path):
         raise ValidationError("must end with the number of a database, or without one")
 
 

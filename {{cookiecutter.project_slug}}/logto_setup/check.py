@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize 
 
 from app.auth.oidc import LEEWAY, LogtoUnavailable, Response, request
 from app.config import CONNECTORS, Config
-from app.server.stores import StoreUnavailable, open_store
+from app.server.stores import IS_CLUSTER, RedisStore, StoreUnavailable, open_store
 
 from . import connector
 from .management import ManagementApi, expected, is_local
@@ -116,15 +117,22 @@ class Checks:
 
     async def session_store(self) -> str:
         """Whether sessions can be written."""
+        found, servers = self.config.SESSION_URL.partition(":")[0], []
         try:
             folder = {{ cookiecutter.framework | capitalize }}("app").instance_path
             store = open_store(self.config.SESSION_URL, folder, self.config.SESSION_PREFIX)
             {{ cookiecutter.__await }}store.ping()
+            with suppress(StoreUnavailable):  # Not every user of a Redis may send INFO.
+                servers = {{ cookiecutter.__await }}store.info() if isinstance(store, RedisStore) else []
             {{ cookiecutter.__await }}store.close()
+            if not found.endswith("+cluster") and any(s.get("cluster_enabled") for s in servers):
+                raise StoreUnavailable(IS_CLUSTER)
         except (StoreUnavailable, ValueError) as error:
             fix = "Correct SESSION_URL, start Redis, or let the app write to the file's folder."
             raise CheckFailed(f"cannot be written ({error})", fix) from None
-        return self.config.SESSION_URL.partition(":")[0]
+        if {server.get("maxmemory_policy", "noeviction") for server in servers} - {"noeviction"}:
+            found += "; it may drop sessions: set its maxmemory-policy to noeviction"
+        return found
 
     async def endpoint(self) -> str:
         """Whether a Logto of that name is there (OpenID Connect Discovery, section 4)."""

@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 import jwt
@@ -41,12 +42,15 @@ async def backchannel_logout() -> ResponseReturnValue:
         claims = await _verified(form.get("logout_token", ""))
         remaining = int(claims["exp"] - time.time()) + LEEWAY
         used, sid = f"logout:{claims['jti']}", claims.get("sid")
-        if not {{ cookiecutter.__await }}store.lock(used, max(remaining, 1)):
-            raise jwt.InvalidTokenError("this token was used before")
+        # A full Redis refuses what is suppressed here, and can still delete.
+        with suppress(StoreUnavailable):
+            if not {{ cookiecutter.__await }}store.lock(used, max(remaining, 1)):
+                raise jwt.InvalidTokenError("this token was used before")
         try:
-            if sid:
+            with suppress(StoreUnavailable):
                 # Before the deletion: a sign-in that is being finished looks for this.
-                {{ cookiecutter.__await }}store.create(f"ended:{sid}", {"ended": True}, LONGEST, index={})
+                if sid:
+                    {{ cookiecutter.__await }}store.create(f"ended:{sid}", {"ended": True}, LONGEST, index={})
             ended = {{ cookiecutter.__await }}store.delete_all({"sid": sid, "sub": claims.get("sub")})
         except BaseException:
             # Logto may send the token again.
