@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 import redis
-from conftest import Bake
+from conftest import Bake, BakedProject
 from sites import SIGNING_KEY, Site, both_frameworks, both_stores, serving
 from test_permissions_over_http import OTHER_SITES
 
@@ -152,9 +153,8 @@ def test_a_webhook_that_logto_did_not_sign_is_refused(
     browser = site.browser()
     browser.sign_in()
     before = heard(site)
-    url, headers = f"{site.urls[-1]}/webhooks/logto", {}
-    if forged:
-        headers["logto-signature-sha-256"] = forged.encode("latin-1")
+    url = f"{site.urls[-1]}/webhooks/logto"
+    headers = {b"logto-signature-sha-256": forged.encode("latin-1")} if forged else {}
     with site.log_lines() as lines:
         response = httpx2.post(url, content=BODY, headers=headers)
     assert response.status_code == 401
@@ -278,3 +278,31 @@ def test_a_webhook_may_have_the_headers_of_another_site(
     sent = {name: value for name, value in headers.items() if name != "Host"}
     assert post(site, DELETED, **sent).status_code == 204
     assert not browser.is_signed_in
+
+
+@both_frameworks
+def test_the_code_of_the_readme_keeps_a_table_of_users(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    baked = bake(framework=framework)
+    project = BakedProject(tmp_path / "project", baked.answers)
+    shutil.copytree(baked.path, project.path)
+    with (project.path / "app/pages.py").open("a", encoding="utf-8") as pages:
+        for title in ("Keep a row for each user", "Hear of changes in Logto"):
+            section = project.read("README.md").partition(f"## {title}\n")[2]
+            pages.write(section.partition("```python\n")[2].partition("```")[0])
+
+    def rows() -> list[Any]:
+        return database.execute("SELECT sub FROM users ORDER BY sub").fetchall()
+
+    url = "sqlite:///sessions.sqlite3"
+    with serving(project, framework, url, LOGTO_WEBHOOK_SIGNING_KEY=SIGNING_KEY) as site:
+        for user in ("alice", "bob"):
+            assert site.browser().sign_in(user=user).status_code == 302
+        database = sqlite3.connect(project.path / "instance/users.sqlite3")
+        assert rows() == [(ALICE,), ("p8d2w5t1z6bo",)]
+        assert post(site, SUSPENDED).status_code == 204
+        assert len(rows()) == 2
+        assert post(site, DELETED).status_code == 204
+        assert rows() == [("p8d2w5t1z6bo",)]
+        database.close()

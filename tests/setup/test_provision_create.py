@@ -116,9 +116,7 @@ def test_one_run_connects_a_new_service(logto: Commands) -> None:
     assert all(name in done.output for name in CREATED)
     assert stat.S_IMODE(env(logto).stat().st_mode) == 0o600
     kept = [line for line in before.splitlines() if not line.startswith(tuple(CREATED))]
-    assert [
-        line for line in env(logto).read_text("utf-8").splitlines() if line in kept
-    ] == kept
+    assert [line for line in env(logto).read_text("utf-8").splitlines() if line in kept] == kept
 
     assert logto.as_people_do("check").code == 0
     writes(logto)
@@ -232,7 +230,7 @@ def test_the_id_is_in_the_file_if_the_secret_cannot_be_read(logto: Commands) -> 
 LAYOUTS = {
     "comments": "# a\nLOGTO_APP_ID=old # b\n#LOGTO_APP_ID=c\nX=1\n",
     "no newline at the end": "X=1\nLOGTO_APP_SECRET='old # x'",
-    "export": "export LOGTO_APP_ID=\"old\"\n  export  LOGTO_APP_SECRET = old\nX=1\n",
+    "export": 'export LOGTO_APP_ID="old"\n  export  LOGTO_APP_SECRET = old\nX=1\n',
     "empty lines": "\n\nX=1\n\n\nLOGTO_APP_ID=old\n\n\nLOGTO_APP_SECRET=\n# LOGTO_APP_SECRET=x\n",
     "CRLF": "X=1\r\nLOGTO_APP_ID=old\r\n\r\n# c\r\nLOGTO_WEBHOOK_SIGNING_KEY=\r\nY=2\r\n",
     "twice": "LOGTO_APP_ID=a\nX=1\nLOGTO_APP_ID=b\n",
@@ -349,7 +347,9 @@ def test_more_environments(logto: Commands) -> None:
 
 
 def test_more_environments_of_an_application_that_is_there(logto: Commands) -> None:
-    done = logto("provision", "--callback-url", PUBLIC, LOGTO_APP_ID="test-app", LOGTO_APP_SECRET="x")
+    done = logto(
+        "provision", "--callback-url", PUBLIC, LOGTO_APP_ID="test-app", LOGTO_APP_SECRET="x"
+    )
     assert done.code == 0
     assert logto.logto.local.application.redirect_uris == [CALLBACK, PUBLIC]
     assert logto.logto.local.hooks == []
@@ -380,7 +380,9 @@ def test_of_several_webhooks_the_one_whose_key_is_known_is_used(logto: Commands)
     url = {"url": f"{ORIGIN}/webhooks/logto"}
     for key in ("a" * 32, "b" * 32):
         logto.logto.local.add_hook(key, name="x", events=EVENTS, config=url)
-    logto.logto.local.add_hook("c" * 32, name="x", events=EVENTS, config={"url": "https://x.example"})
+    logto.logto.local.add_hook(
+        "c" * 32, name="x", events=EVENTS, config={"url": "https://x.example"}
+    )
     with env(logto).open("a", encoding="utf-8") as file:
         file.write(f"LOGTO_WEBHOOK_SIGNING_KEY={'b' * 32}\n")
     assert create(logto).code == 0
@@ -390,7 +392,9 @@ def test_of_several_webhooks_the_one_whose_key_is_known_is_used(logto: Commands)
 
 def secrets_of(logto: Commands, *values: tuple[str, Any]) -> Any:
     body = [{"name": "x", "value": value, "expiresAt": expires} for value, expires in values]
-    return logto.logto.fault("/api/applications/test-app/secrets", answer("200 OK", json.dumps(body)))
+    return logto.logto.fault(
+        "/api/applications/test-app/secrets", answer("200 OK", json.dumps(body))
+    )
 
 
 def test_a_secret_that_has_expired_is_not_used(logto: Commands) -> None:
@@ -406,7 +410,9 @@ def test_a_secret_that_has_expired_is_not_used(logto: Commands) -> None:
     assert (done.code, "test-app has no valid secret" in done.errors) == (1, True)
 
 
-@pytest.mark.parametrize("value", ["a b", "a\nLOGTO_ENDPOINT=x", "$(touch x)", "a'b", "", None, 7.5])
+@pytest.mark.parametrize(
+    "value", ["a b", "a\nLOGTO_ENDPOINT=x", "$(touch x)", "a'b", "", None, 7.5]
+)
 def test_a_secret_that_an_env_file_would_misread_is_neither_written_nor_printed(
     logto: Commands, value: Any
 ) -> None:
@@ -438,7 +444,9 @@ def test_a_response_in_another_form_is_a_plain_sentence(
 
 
 @pytest.mark.parametrize("path", ["/api/applications", "/api/hooks"])
-@pytest.mark.parametrize("body", ["{}", "[1]", '{"id": "a/b"}', '{"signingKey": "a b", "id": "x y"}'])
+@pytest.mark.parametrize(
+    "body", ["{}", "[1]", '{"id": "a/b"}', '{"signingKey": "a b", "id": "x y"}']
+)
 def test_a_creation_in_another_form_is_a_plain_sentence(
     logto: Commands, path: str, body: str
 ) -> None:
