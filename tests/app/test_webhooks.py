@@ -3,6 +3,7 @@
 import hmac
 import json
 import shutil
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -214,6 +215,18 @@ def test_a_body_may_have_64_kib(sites: Sites, framework: str) -> None:
         # The size counts before the signature, and the connection can be used again.
         assert http.post("/webhooks/logto", content=b"x" * (LARGEST + 1)).status_code == 413
         assert http.get("/healthz").status_code == 200
+
+
+@pytest.mark.xdist_group("flask sites")
+def test_a_body_that_is_too_large_is_refused_before_its_end(sites: Sites) -> None:
+    # Quart keeps at most 16 MiB of a body, and Flask keeps all of it without a limit.
+    url = httpx2.URL(sites("flask").urls[-1])
+    head = f"POST /webhooks/logto HTTP/1.1\r\nHost: {url.netloc.decode()}\r\n"
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
+        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        for _ in range(16):
+            connection.sendall(f"{LARGEST:x}\r\n".encode() + b"x" * LARGEST + b"\r\n")
+        assert b" 413 " in connection.recv(1000)
 
 
 @both_frameworks
