@@ -197,8 +197,7 @@ class Checks:
         uri = self.config.LOGTO_CALLBACK_URL
         if self.authorization.error == "invalid_redirect_uri":
             raise CheckFailed("Logto does not know it", f"{APP_PAGE} > Redirect URIs, add:", uri)
-        refusal = _refusal(self.authorization)
-        if refusal:
+        if refusal := _refusal(self.authorization):
             fix = f"Is it a Traditional web application? {APP_PAGE}."
             raise CheckFailed(f"Logto begins no sign-in ({refusal})", fix)
         return uri

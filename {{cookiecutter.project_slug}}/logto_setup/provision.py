@@ -158,10 +158,10 @@ class Plan:
         if old != uri and (not old or is_local(old)):
             metadata |= {"backchannelLogoutUri": uri, "backchannelLogoutSessionRequired": True}
             differences.append(f"+ back-channel logout URI {uri}")
-        body = {"oidcClientMetadata": metadata}
 
         async def write() -> None:
             about = {"name": self.config.APP_NAME, "type": "Traditional"}
+            body = {"oidcClientMetadata": metadata}
             saved = await self.api.write("applications", known, body, about)
             if "id" not in known:
                 self._save(LOGTO_APP_ID=plain("The App ID", saved["id"]))
@@ -222,8 +222,7 @@ class Plan:
 
         async def write() -> None:
             about = {"name": self.config.APP_NAME, "config": {"url": url}}
-            body = {"events": [*events, *missing]}
-            saved = await self.api.write("hooks", hook, body, about)
+            saved = await self.api.write("hooks", hook, {"events": [*events, *missing]}, about)
             if not hook:
                 key = plain("The signing key", saved["signingKey"], secret=True)
                 self._save(**{SIGNING_KEY: key})
