@@ -55,7 +55,7 @@ test-newest: python  ## the generated projects with the newest Python of Debian,
 	@test -n "$(NEWEST)" -o "$$(id -u)" != 0 || .ci/system-packages $(PYTHON) debootstrap
 	@PYTHONPATH=tests $(PYTHON) tools/newest_python.py $(if $(NEWEST),--python $(NEWEST))
 
-test-windows: $(VENV)/.testing  ## the generated projects on Windows' own Python, in Wine; as root, five minutes, 3 GB
+test-windows: $(VENV)/.testing  ## the generated projects on Windows' own Python, in Wine: as root, ten minutes or more, 3 GB
 	@test "$$(id -u)" != 0 || .ci/system-packages $(PYTHON) debootstrap
 	@PYTHONPATH=tests $(BIN)/python tools/windows.py
 

@@ -42,7 +42,7 @@ HTTPS = (
     " the host in lower case and other scripts in their xn-- form"
 )
 OTHER_ROUTES = (
-    "/(?:profile|sign-in|sign-up|sign-out|backchannel-logout|healthz|readyz)/?$"
+    "/(?:profile|sign-in|sign-up|sign-out|backchannel-logout|webhooks/logto|healthz|readyz)/?$"
     "|/(?:api|static)(?:/|$)"
 )
 PATH = rf"(?!{OTHER_ROUTES})(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+/?"

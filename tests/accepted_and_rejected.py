@@ -80,6 +80,7 @@ REJECTED: dict[str, list[Any]] = {
         "https://u:p@a.example/callback", "http://a.example/callback", "https://a.example:0/callback",
         "https://a.example/profile", "https://a.example/sign-in", "https://a.example/sign-up",
         "https://a.example/sign-out", "https://a.example/backchannel-logout",
+        "https://a.example/webhooks/logto",
         "https://a.example/healthz", "https://a.example/readyz", "https://a.example/api",
         "https://a.example/api/me", "https://a.example/static", "https://a.example/static/x",
         "http://localhost:3001/callback", "https://bücher.example/callback", True,

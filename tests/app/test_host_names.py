@@ -220,8 +220,9 @@ def test_with_trusted_hosts_other_hosts_are_refused_and_health_is_not(
     bake: Bake, tmp_path: Path, framework: str
 ) -> None:
     store = f"sqlite:///{tmp_path}/sessions.sqlite3"
-    trusted = {"TEST_TRUSTED_HOSTS": "localhost .books.example"}
-    with serving(bake(framework=framework), framework, store, **trusted) as site:
+    trusted = "localhost .books.example"
+    project = bake(framework=framework)
+    with serving(project, framework, store, TEST_TRUSTED_HOSTS=trusted) as site:
         for host, status in (
             ("localhost", 200),
             ("www.books.example", 200),

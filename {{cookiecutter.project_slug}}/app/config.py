@@ -30,6 +30,7 @@ CONNECTORS: dict[str, tuple[str, str]] = {
 Others: `"google": ("Google", "social:google")`, `"acme": ("Acme", "sso:<ID of the connector>")`.
 """
 
+SLUG = "{{ cookiecutter.project_slug }}"
 LOG_FORMATS = ("text", "json")
 LOOPBACK = re.compile(r"(.+\.)?localhost|127(\.[0-9]{1,3}){3}|::1")  # RFC 6761, 6.3.
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -37,10 +38,8 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent
 HINTS = {
     "LOGTO_ENDPOINT": "Logto Console > Applications > your app > Endpoints & Credentials.",
     "LOGTO_APP_ID": "Logto Console > Applications > your app > App ID.",
-    "LOGTO_APP_SECRET": "Logto Console > Applications > your app > App secrets. "
-    "The local Logto (python -m dev) accepts any text.",
-    "LOGTO_CALLBACK_URL": "Example: http://localhost:3000/callback. The same URL must be listed "
-    "under Redirect URIs in the Logto Console.",
+    "LOGTO_APP_SECRET": "Logto Console > Applications > your app > App secrets.",
+    "LOGTO_CALLBACK_URL": "Listed under Redirect URIs in Logto: http://localhost:3000/callback.",
     {% if cookiecutter.api_resource %}
     "LOGTO_API_RESOURCE": "Logto Console > API resources > your API > API identifier.",
     "API_ALLOWED_ORIGINS": "Example: https://shop.example,https://admin.example.",
@@ -54,21 +53,18 @@ HINTS = {
 
 
 class ConfigError(click.ClickException):
-    """The configuration cannot be used. The message names every variable that is wrong.
-
-    Because this is a ClickException, `{{ cookiecutter.framework }} run` ends with the message and no traceback.
-    """
+    """The configuration cannot be used. `{{ cookiecutter.framework }} run` ends with the message and no traceback."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """The settings of one app. {{ cookiecutter.framework | capitalize }} has each of them as `app.config[NAME]`.
 
-    A setting with a type is read from the environment variable of its name. Settings that {{ cookiecutter.framework | capitalize }}
-    defines itself, such as SESSION_COOKIE_SAMESITE, keep their meaning.
+    A setting with a type is read from the environment variable of its name.
     """
 
     APP_NAME = "{{ cookiecutter.project_name }}"
+    ACCOUNT_PAGE = False  # Whether the profile links to Logto's account page.
     SESSION_COOKIE_SAMESITE = "Lax"
     SESSION_COOKIE_PATH = "/"
     LOGTO_ENDPOINT: str
@@ -88,14 +84,10 @@ class Config:
     SESSION_LIFETIME_HOURS: int = 12
     SESSION_IDLE_HOURS: int = 0  # Without a limit.
     LOG_FORMAT: str = "text"
-    ACCOUNT_PAGE: bool = False  # Whether the profile links to Logto's account center.
 
     @classmethod
     def from_env(cls) -> "Config":
-        """Read the environment, and `.env` for variables that the environment does not have.
-
-        Raises ConfigError with one line for each variable that is missing or wrong.
-        """
+        """Read the environment, and then `.env`. Raises ConfigError, a line per wrong variable."""
         load_dotenv(PROJECT_DIR / ".env", encoding="utf-8")
         env, values = Env(eager=False), {}
         {% if cookiecutter.api_resource %}
@@ -147,7 +139,7 @@ class Config:
     @property
     def SESSION_COOKIE_NAME(self) -> str:
         """The name of the cookie. Apps under other paths of the host have other names."""
-        return "-".join(["{{ cookiecutter.project_slug }}", *self.HOME_PATH.split("/")[1:-1], "session"])
+        return "-".join([SLUG, *self.HOME_PATH.split("/")[1:-1], "session"])
 
     @property
     def SESSION_COOKIE_SECURE(self) -> bool:
@@ -205,11 +197,6 @@ def _absolute_uri(value: str) -> None:
 
 
 {% endif %}
-def _application_root(value: str) -> None:
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value):
-        raise ValidationError(f"{value!r} is not a path such as /bookstore")
-
-
 def check_callback_url(value: str) -> None:
     """Raise ValidationError if this cannot be a callback URL of the app."""
     _web_url(value)
@@ -245,7 +232,7 @@ def _session_url(value: str) -> None:
 RULES = {
     "LOGTO_ENDPOINT": _web_origin,
     "LOGTO_CALLBACK_URL": check_callback_url,
-    "APPLICATION_ROOT": _application_root,
+    "APPLICATION_ROOT": validate.Regexp(r"(/[A-Za-z0-9._~-]+)*/?\Z", error="'{input}' is no path"),
     {% if cookiecutter.api_resource %}
     "LOGTO_API_RESOURCE": _absolute_uri,
     "API_ALLOWED_ORIGINS": _web_origins,

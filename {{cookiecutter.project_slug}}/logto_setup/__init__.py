@@ -48,4 +48,6 @@ def provision_command(**options: Any) -> None:
     """
     from . import provision
 
+    if options["env_file"] and not options["create"]:
+        raise click.UsageError("--env-file needs --create.")
     asyncio.run(provision.run(**options))

@@ -59,18 +59,16 @@ class AppLogtoClient(LogtoClient):
     {% endif %}
         # The SDK compares scopes with members of this enumeration, never with texts.
         members = {scope.value: scope for scope in UserInfoScope}
-        super().__init__(
-            LogtoConfig(
-                # With a slash at its end, the SDK builds wrong URLs.
-                endpoint=config["LOGTO_ENDPOINT"].rstrip("/"),
-                appId=config["LOGTO_APP_ID"],
-                appSecret=config["LOGTO_APP_SECRET"],
-                scopes=[members.get(scope, scope) for scope in scopes],
-                # Logto gives tokens only for resources that were requested at sign-in.
-                resources=resources,
-            ),
-            storage=SessionStorage(),
+        sdk_config = LogtoConfig(
+            # With a slash at its end, the SDK builds wrong URLs.
+            endpoint=config["LOGTO_ENDPOINT"].rstrip("/"),
+            appId=config["LOGTO_APP_ID"],
+            appSecret=config["LOGTO_APP_SECRET"],
+            scopes=[members.get(scope, scope) for scope in scopes],
+            # Logto gives tokens only for resources that were requested at sign-in.
+            resources=resources,
         )
+        super().__init__(sdk_config, storage=SessionStorage())
         self.issuer = f"{self.config.endpoint}/oidc"
         self.oidc = self._oidcCore = Oidc(self.issuer)
         self._paused_until = 0.0
@@ -137,7 +135,7 @@ class AppLogtoClient(LogtoClient):
         if token := self._getAccessToken(resource):
             return token
         {% if cookiecutter.framework == "quart" %}
-        # Shielded: if the client disconnects, the new refresh token must still be saved.
+        # If the client disconnects, the new refresh token must still be saved.
         return await asyncio.shield(self._refresh(resource))
         {% else %}
         return await self._refresh(resource)
@@ -158,7 +156,7 @@ class AppLogtoClient(LogtoClient):
         """Fetch the claims of now (OpenID Connect Core, 5.3). Raises as `access_token` does."""
         token = await self.access_token()
         try:
-            async with self._calling_for_session():
+            async with self._calling(signed_in=True):
                 found = (await self.oidc.fetchUserInfo(token)).model_dump()
         except SignInInvalid as error:
             # The access token was revoked, or has expired early. A refresh tells which.
@@ -191,27 +189,21 @@ class AppLogtoClient(LogtoClient):
         return client
 
     @asynccontextmanager
-    async def _calling(self) -> AsyncIterator[None]:
-        """Limit the time of calls to Logto."""
+    async def _calling(self, *, signed_in: bool = False) -> AsyncIterator[None]:
+        """Limit the time of calls to Logto. After a failure, let no signed-in user wait."""
+        if signed_in and self._paused:
+            raise LogtoUnavailable("it did not respond a moment ago")
         try:
             async with asyncio.timeout(TIME_LIMIT):
                 if not hasattr(self.oidc, "metadata"):
                     await self.oidc.keys.refresh()
                 yield
-        except TimeoutError:
-            raise LogtoUnavailable(f"no response within {TIME_LIMIT:.0f} s", PAUSE) from None
-
-    @asynccontextmanager
-    async def _calling_for_session(self) -> AsyncIterator[None]:
-        """Call Logto for a signed-in user. After a failure, let no other user wait."""
-        if self._paused:
-            raise LogtoUnavailable("it did not respond a moment ago")
-        try:
-            async with self._calling():
-                yield
-        except LogtoUnavailable as error:
-            self._paused_until = max(self._paused_until, time.monotonic() + error.pause)
-            raise
+        except (LogtoUnavailable, TimeoutError) as error:
+            pause = getattr(error, "pause", PAUSE)
+            if signed_in:
+                self._paused_until = max(self._paused_until, time.monotonic() + pause)
+            reason = str(error) or f"no response within {TIME_LIMIT:.0f} s"
+            raise LogtoUnavailable(reason, pause) from None
 
     @property
     def _paused(self) -> bool:
@@ -237,15 +229,14 @@ class AppLogtoClient(LogtoClient):
             {{ cookiecutter.__await }}session.reload()
             if not session.get("refreshToken"):
                 raise SessionEnded("it was ended, or it has no refresh token")
-            async with self._calling_for_session():
+            async with self._calling(signed_in=True):
                 token = await self.getAccessToken(resource)
             assert token
             claims, user = jwt.decode(session["idToken"], options=VERIFIED), session["user"]
             # OpenID Connect Core, 12.2.
-            if claims["sub"] != user["sub"]:
-                raise SessionEnded("the refreshed ID token is about another user")
-            if user.get("nonce") and claims.get("nonce") not in (None, user["nonce"]):
-                raise SessionEnded("the refreshed ID token is of another sign-in")
+            other_nonce = user.get("nonce") and claims.get("nonce") not in (None, user["nonce"])
+            if claims["sub"] != user["sub"] or other_nonce:
+                raise SessionEnded("the refreshed ID token is of another user or sign-in")
             session["user"] = claims
             {{ cookiecutter.__await }}session.commit()
         except SignInInvalid as error:

@@ -49,8 +49,7 @@ CLAIM_TYPES = dict.fromkeys(("exp", "iat", "nbf"), (int, float)) | dict.fromkeys
 USER_TEXTS = ("name", "username", "email", "picture")
 USER_LISTS = ("roles", "organizations", "organization_roles")
 REASONS = {
-    aiohttp.ClientSSLError: "no https with a certificate that this machine trusts; for a private "
-    "certificate authority, set SSL_CERT_FILE",
+    aiohttp.ClientSSLError: "no trusted certificate; for a private authority, set SSL_CERT_FILE",
     aiohttp.ClientProxyConnectionError: "the proxy cannot be reached",
     aiohttp.ClientConnectorDNSError: "there is no such host, or no network",
     aiohttp.ClientConnectorError: "nothing listens there",
@@ -145,12 +144,16 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
         through = f", through the proxy {proxy.rpartition('@')[2]}" if proxy else ""
         raise LogtoUnavailable(f"{reason}{through}", PAUSE) from None
     try:
-        data = json.loads(body)
-        # A lone surrogate can be neither saved nor shown.
-        json.dumps(data, ensure_ascii=False).encode()
+        data = _savable(json.loads(body))
     except (ValueError, RecursionError):
         data = None
     return Response(response.status, response.headers, data, data if isinstance(data, dict) else {})
+
+
+def _savable(data: Any) -> Any:
+    # A lone surrogate can be neither saved nor shown.
+    json.dumps(data, ensure_ascii=False).encode()
+    return data
 
 
 def _checked(response: Response, model: type[Model], resource: str = "") -> Model:
@@ -217,14 +220,12 @@ class Oidc(OidcCore):
                 leeway=LEEWAY,
                 options={"require": [*REQUIRED, *require], "verify_aud": bool(audience)},
             )
-            # A lone surrogate can be neither saved nor shown.
-            json.dumps(decoded["payload"], ensure_ascii=False).encode()
+            claims: dict[str, Any] = _savable(decoded["payload"])
         except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
             # PyJWT raises these for numbers, texts and depths that it does not expect.
             raise jwt.InvalidTokenError(f"it cannot be read: {error}") from error
         if str(decoded["header"].get("typ", "jwt")).lower().removeprefix("application/") != typ:
             raise jwt.InvalidTokenError(f"typ is not {typ}")
-        claims: dict[str, Any] = decoded["payload"]
         for name, kinds in CLAIM_TYPES.items():
             value = claims.get(name)
             if value is not None and (type(value) not in kinds or value == ""):

@@ -91,12 +91,9 @@ async def callback() -> Response:
         return response
     if current_user:
         return redirect(target or home)
-    retry = url_for("auth.sign_in", next=target)
-    if error and not state:
-        log.warning("Sign-in refused by Logto: %s", printable(error))
-        return {{ cookiecutter.__await }}problem(400, "sign_in_failed", retry=retry)
-    log.warning("Sign-in refused: this browser did not start it, or it has ended")
-    return {{ cookiecutter.__await }}problem(400, "sign_in_expired", retry=retry)
+    case = "sign_in_failed" if error and not state else "sign_in_expired"
+    log.warning("Sign-in refused: %s, error=%s", case, printable(error))
+    return {{ cookiecutter.__await }}problem(400, case, retry=url_for("auth.sign_in", next=target))
 
 
 async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:

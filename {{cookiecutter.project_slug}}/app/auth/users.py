@@ -39,11 +39,8 @@ class User:
 
     @property
     def organizations(self) -> dict[str, frozenset[str]]:
-        """The user's role names in each organization, by the ID of the organization.
-
-        The IDs need the scope `urn:logto:scope:organizations`, and the role names need
-        `urn:logto:scope:organization_roles`.
-        """
+        """The user's role names by organization ID (scopes `urn:logto:scope:organizations` and
+        `urn:logto:scope:organization_roles`)."""
         pairs = [entry.partition(":") for entry in self.claims.get("organization_roles") or ()]
         known = {*(self.claims.get("organizations") or ()), *(pair[0] for pair in pairs)}
         return {name: frozenset(role for id_, _, role in pairs if id_ == name) for name in known}
@@ -134,7 +131,8 @@ def sign_in_required(view: Callable[P, Any] | None = None, *, role: str | None =
         return jsonify(error="sign_in_required", message="Sign in first."), 401
     if request.method not in ("GET", "HEAD"):
         referer, origin = request.headers.get("Referer", ""), current_app.config["ORIGIN"]
-        page = referer.removeprefix(origin) if referer.startswith(f"{origin}/") else ""
+        home = current_app.config["HOME_PATH"]
+        page = referer.removeprefix(origin) if referer.startswith(origin + home) else home
         retry = url_for("auth.sign_in", next=page)
         return {{ cookiecutter.__await }}problem(403, "not_saved", retry=retry)
     return to_own_host() or redirect(url_for("auth.sign_in", next=this_page()))
