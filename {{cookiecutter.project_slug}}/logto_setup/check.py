@@ -38,7 +38,7 @@ CHECKS = {
     "microsoft": ("Continue with Microsoft", "endpoint"),
     "enterprise_sso": ("Enterprise SSO", "endpoint"),
     "webhook": ("Webhook", "endpoint"),
-    "connector_file": ("Azure AD connector file", ""),
+    "connector_file": ("Microsoft connector file", ""),
 }
 """The label of each check, and the check that it builds on."""
 
