@@ -352,8 +352,9 @@ def test_a_request_in_flight_is_answered_when_the_server_is_told_to_stop(
     threading.Thread(target=logto.serve_forever, daemon=True).start()
     project = bake(framework=framework)
     dockerfile = dict(instructions(project.read("Dockerfile")))
-    command = [word.replace("3000", str(port)) for word in json.loads(dockerfile["CMD"])]
+    command = json.loads(dockerfile["CMD"])
     variables = {
+        "GRANIAN_PORT": str(port),
         "LOGTO_ENDPOINT": f"http://127.0.0.1:{logto.server_port}",
         "LOGTO_APP_SECRET": "hush",
         "SESSION_URL": f"sqlite:///{tmp_path / 'sessions.sqlite3'}",

@@ -12,7 +12,7 @@ import click
 
 @click.group("logto")
 def commands() -> None:
-    """Check how this app, Logto and Azure AD are connected, or connect them."""
+    """Check how this app, Logto and Microsoft are connected, or connect them."""
 
 
 @commands.command("check")

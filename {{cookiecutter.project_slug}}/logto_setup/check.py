@@ -36,8 +36,9 @@ CHECKS = {
     "api_resource": ("API resource", "callback_url"),
     {% endif %}
     "microsoft": ("Continue with Microsoft", "endpoint"),
+    "enterprise_sso": ("Enterprise SSO", "endpoint"),
     "webhook": ("Webhook", "endpoint"),
-    "connector_file": ("Azure AD connector file", ""),
+    "connector_file": ("Microsoft connector file", ""),
 }
 """The label of each check, and the check that it builds on."""
 
@@ -68,10 +69,13 @@ class NotChecked(Exception):
 async def run() -> list[Check]:
     """Return all checks, in the order of CHECKS. This ends within seconds.
 
-    Without a sign-in button for Microsoft in `app/config.py`, nothing of Microsoft is checked.
+    Only what has a button in `app/config.py` is checked of Microsoft and of enterprise SSO.
     """
-    with_microsoft = any(way == f"social:{connector.TARGET}" for _, way in CONNECTORS.values())
-    names = [n for n in CHECKS if with_microsoft or n not in ("microsoft", "connector_file")]
+    ways = [way for _, way in CONNECTORS.values()]
+    without = set() if f"social:{connector.TARGET}" in ways else {"microsoft", "connector_file"}
+    if not any(way.startswith("sso:") for way in ways):
+        without.add("enterprise_sso")
+    names = [name for name in CHECKS if name not in without]
     checks = Checks()
     checks.started = {name: asyncio.ensure_future(checks.carry_out(name)) for name in names}
     return [await each for each in checks.started.values()]
@@ -117,7 +121,7 @@ class Checks:
 
     async def session_store(self) -> str:
         """Whether sessions can be written."""
-        found, servers = self.config.SESSION_URL.partition(":")[0], []
+        found = self.config.SESSION_URL.partition(":")[0]
         try:
             folder = {{ cookiecutter.framework | capitalize }}("app").instance_path
             store = open_store(self.config.SESSION_URL, folder, self.config.SESSION_PREFIX)
@@ -238,20 +242,35 @@ class Checks:
     {% endif %}
     async def microsoft(self) -> str:
         """Whether Logto's sign-in page, whose settings are public, offers Microsoft."""
-        endpoint = self.config.LOGTO_ENDPOINT.rstrip("/")
-        response = await request("GET", f"{endpoint}/api/.well-known/sign-in-exp")
-        targets = response.json.get("socialSignInConnectorTargets")
-        known = response.json.get("socialConnectors")
-        if isinstance(targets, list) and connector.TARGET in targets and isinstance(known, list):
-            for item in known:
-                if isinstance(item, Mapping) and item.get("target") == connector.TARGET:
-                    return f"Azure must know {endpoint}/callback/{item.get('id')}"
+        for item in await self.sign_in_page("socialConnectors"):
+            if item.get("target") == connector.TARGET:
+                endpoint = self.config.LOGTO_ENDPOINT.rstrip("/")
+                return f"Azure must know {endpoint}/callback/{item.get('id')}"
         fix = (
             "Run {{ cookiecutter.framework }} logto provision, or in the Logto Console:\n"
-            "Connectors > Social connectors > Add social connector > Azure AD, and then\n"
-            "Sign-in experience > Sign-up and sign-in > Social sign-in > Azure AD."
+            "Connectors > Social connectors > Add social connector > Microsoft, and then\n"
+            "Sign-in experience > Sign-up and sign-in > Social sign-in > Microsoft."
         )
         raise CheckFailed("not on the sign-in page", fix)
+
+    async def enterprise_sso(self) -> str:
+        """Whether Logto's sign-in page offers each `sso:` connector of `app/config.py`."""
+        offered = {str(item.get("id")) for item in await self.sign_in_page("ssoConnectors")}
+        wanted = {way.removeprefix("sso:") for _, way in CONNECTORS.values() if "sso:" in way}
+        if wanted <= offered:
+            return "on the sign-in page"
+        fix = (
+            "Logto Console > Enterprise SSO: copy its ID to app/config.py, and add an e-mail domain.\n"
+            "Sign-in experience > Sign-up and sign-in > Advanced options: enable enterprise SSO."
+        )
+        raise CheckFailed(f"not on the sign-in page: {', '.join(sorted(wanted - offered))}", fix)
+
+    async def sign_in_page(self, name: str) -> list[Mapping[str, Any]]:
+        """Return a list of the settings of Logto's sign-in page, which are public."""
+        endpoint = self.config.LOGTO_ENDPOINT.rstrip("/")
+        response = await request("GET", f"{endpoint}/api/.well-known/sign-in-exp")
+        listed = response.json.get(name)
+        return [i for i in listed if isinstance(i, Mapping)] if isinstance(listed, list) else []
 
     async def webhook(self) -> str:
         """Whether Logto tells the app of suspended and deleted users. This is optional."""

@@ -294,7 +294,7 @@ class Plan:
         ]
         about = {"id": self.connector_id, "connectorId": connector.FACTORY}
         write = partial(self.api.write, "connectors", ours, {"config": merged}, about)
-        return Change(f"Azure AD connector {self.connector_id}", differences, write)
+        return Change(f"Microsoft connector {self.connector_id}", differences, write)
 
     async def sign_in_experience(self) -> Change:
         """The button on the sign-in page, and with `social_only` no other way to sign up."""

@@ -18,7 +18,7 @@ from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 from ..server.headers import open_to_other_sites
 from ..server.logs import printable
 from ..server.sessions import store
-from ..server.stores import StoreUnavailable
+from ..server.stores import StoreFull, StoreUnavailable
 from .client import logto
 from .oidc import LEEWAY, LogtoUnavailable
 
@@ -42,12 +42,11 @@ async def backchannel_logout() -> ResponseReturnValue:
         claims = await _verified(form.get("logout_token", ""))
         remaining = int(claims["exp"] - time.time()) + LEEWAY
         used, sid = f"logout:{claims['jti']}", claims.get("sid")
-        # A full Redis refuses what is suppressed here, and can still delete.
-        with suppress(StoreUnavailable):
+        with suppress(StoreFull):
             if not {{ cookiecutter.__await }}store.lock(used, max(remaining, 1)):
                 raise jwt.InvalidTokenError("this token was used before")
         try:
-            with suppress(StoreUnavailable):
+            with suppress(StoreFull):
                 # Before the deletion: a sign-in that is being finished looks for this.
                 if sid:
                     {{ cookiecutter.__await }}store.create(f"ended:{sid}", {"ended": True}, LONGEST, index={})

@@ -20,21 +20,14 @@ from typing import Any
 
 {% if cookiecutter.framework == "quart" %}
 from quart.sessions import session_json_serializer as tagged
+from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 {% else %}
 from flask.sessions import session_json_serializer as tagged
-from redis import BlockingConnectionPool, Redis, RedisCluster
+from redis import BlockingConnectionPool, Redis, RedisCluster, exceptions
 {% endif %}
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    ClusterCrossSlotError,
-    ConnectionError,
-    MovedError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-)
 {% if cookiecutter.framework == "flask" %}
 from redis.retry import Retry
 {% endif %}
@@ -49,6 +42,10 @@ Index = Mapping[str, str | None]
 
 class StoreUnavailable(Exception):
     """The session store cannot be reached, read or written."""
+
+
+class StoreFull(StoreUnavailable):
+    """Redis has no memory for this. It can still delete."""
 
 
 class SQLiteStore:
@@ -227,9 +224,8 @@ class RedisStore:
         """The client. It is made when it is needed: the one for a cluster may connect at once."""
         options: Any = {"socket_timeout": TIME_LIMIT, "socket_connect_timeout": TIME_LIMIT}
         # Try once more: the server may have closed an idle connection, or be a replica by now.
-        again = Retry(NoBackoff(), 1, (ConnectionError,))
-        options |= {"retry": again, "retry_on_error": [ReadOnlyError], "decode_responses": True}
-        options["max_connections"] = CONNECTIONS
+        again = Retry(NoBackoff(), 1, (exceptions.ConnectionError, exceptions.ReadOnlyError))
+        options |= {"retry": again, "max_connections": CONNECTIONS, "decode_responses": True}
         if self._cluster:
             return RedisCluster.from_url(self._url, **options)
         {% if cookiecutter.framework == "quart" %}
@@ -332,9 +328,11 @@ class RedisStore:
 def _errors() -> Iterator[None]:
     try:
         yield
-    except (MovedError, ClusterCrossSlotError) as error:
+    except (exceptions.MovedError, exceptions.ClusterCrossSlotError) as error:
         raise StoreUnavailable(IS_CLUSTER) from error
-    except (RedisError, RedisClusterException, TimeoutError) as error:
+    except exceptions.OutOfMemoryError as error:
+        raise StoreFull(str(error)) from error
+    except (exceptions.RedisError, exceptions.RedisClusterException, TimeoutError) as error:
         raise StoreUnavailable(str(error) or "Redis does not respond") from error
 
 
