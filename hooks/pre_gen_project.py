@@ -93,7 +93,7 @@ RULES = {
         "https://bookstore.example/callback",
     ),
     "azure_tenant_id": Rule(
-        "Azure AD tenant",
+        "Microsoft Entra ID (Azure AD) tenant",
         f"common|organizations|consumers|{GUID}|" + DOMAIN.replace("a-z", "A-Za-z"),
         "common, organizations, consumers, a GUID, or a domain in ASCII",
         "contoso.onmicrosoft.com",

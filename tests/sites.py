@@ -31,6 +31,7 @@ SERVED = Path(__file__).parent / "served"
 FRAMEWORKS = ("flask", "quart")
 TIME_LIMIT = 2.0
 """Seconds that the apps of these tests wait for Logto."""
+SIGNING_KEY = "the-signing-key-of-the-webhook"
 MARKER = "outside<b>text</b>"
 """What must never be seen on a page as it came."""
 
@@ -330,7 +331,7 @@ class Site:
     urls: list[str]
     variables: dict[str, str]
     processes: list[Process] = field(default_factory=list)
-    secrets: set[str] = field(default_factory=lambda: {"the-app-secret"})
+    secrets: set[str] = field(default_factory=lambda: {"the-app-secret", SIGNING_KEY})
 
     @property
     def url(self) -> str:
@@ -440,7 +441,13 @@ def sites(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
                 if store == "redis":
                     port, _ = stack.enter_context(redis_server(folder))
                     url = f"redis://localhost:{port}/0"
-                site = serving(bake(framework=framework), framework, url, processes=2)
+                site = serving(
+                    bake(framework=framework),
+                    framework,
+                    url,
+                    processes=2,
+                    LOGTO_WEBHOOK_SIGNING_KEY=SIGNING_KEY,
+                )
                 started[framework, store] = stack.enter_context(site)
                 assert started[framework, store].browser().get("/readyz").status_code == 200
             return started[framework, store]

@@ -135,7 +135,8 @@ def test_the_server_refuses_headers_of_70_kilobytes(
     command, variables = granian_commands(bake(framework=framework).contents)[place]
     port = free_port()
     # An app that starts at once.
-    command[command.index("--port") + 1] = str(port)
+    command = [word.replace("3000", str(port)) for word in command]
+    variables["GRANIAN_PORT"] = str(port)
     command[-1] = "small_app:create_app"
     interface = command[command.index("--interface") + 1]
     environ = environment(PYTHONPATH=str(SERVED), TEST_INTERFACE=interface, **variables)

@@ -234,3 +234,18 @@ def test_with_trusted_hosts_other_hosts_are_refused_and_health_is_not(
                 health = httpx2.get(site.url + path, headers={"Host": host})
                 assert health.status_code == 200, host
         assert "Traceback" not in site.log
+
+
+@both_frameworks
+def test_the_own_host_is_trusted_although_trusted_hosts_does_not_name_it(
+    bake: Bake, tmp_path: Path, framework: str
+) -> None:
+    store = f"sqlite:///{tmp_path}/sessions.sqlite3"
+    trusted = ".books.example"
+    with serving(bake(framework=framework), framework, store, TEST_TRUSTED_HOSTS=trusted) as site:
+        browser = site.browser()
+        assert browser.sign_in().headers["Location"] == "/"
+        assert browser.is_signed_in
+        assert browser.get("/", headers={"Host": "www.books.example"}).status_code == 200
+        assert browser.get("/", headers={"Host": "evil.example"}).status_code == 400
+        assert "Traceback" not in site.log

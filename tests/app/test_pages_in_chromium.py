@@ -62,7 +62,7 @@ def project(
         pages.write(PAGES.format(**words))
     changes = {
         **CHANGES,
-        "app/config.py ": ("ACCOUNT_PAGE: bool = False", "ACCOUNT_PAGE: bool = True"),
+        "app/config.py ": ("ACCOUNT_PAGE = False", "ACCOUNT_PAGE = True"),
     }
     for name, (before, after) in changes.items():
         file = folder / name.strip()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Bake
 from httpx2 import URL
-from processes import until
+from processes import free_port, until
 from sites import Browser, Site, both_frameworks, serving
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
@@ -207,3 +207,27 @@ def test_a_handshake_at_a_page_starts_no_sign_in(sites: Sites, framework: str) -
     browser.sign_in()
     status_of(browser, "/sign-out", **browser_headers)
     assert browser.is_signed_in
+
+
+@quart_only
+def test_a_websocket_below_a_path_and_on_hosts_that_are_not_trusted(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    with serving(
+        bake(framework=framework),
+        framework,
+        f"sqlite:///{tmp_path}/sessions.sqlite3",
+        callback=f"http://localhost:{port}/bookstore/callback",
+        APPLICATION_ROOT="/bookstore",
+        TEST_TRUSTED_HOSTS="books.example",
+    ) as site:
+        browser = site.browser()
+        for path in ("/bookstore/test/echo", "/test/echo"):
+            with open_websocket(browser, path) as opened:
+                assert opened.status == 101
+                opened.send(TextMessage(path))
+                assert opened.text() == path
+        site.urls = [site.url.replace("localhost", "127.0.0.1")]
+        assert status_of(browser, "/test/echo") == 403
+        assert "Traceback" not in site.log

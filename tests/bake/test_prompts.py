@@ -69,7 +69,7 @@ def test_the_prompts_read_like_a_form(terminal: Terminal, tmp_path: Path, bake: 
     ]
     assert "(ada-s-shop)" in answer(child, "[5/11] App ID", "v3k9d2m1q8x7c6b5n4z0a")
     assert "Redirect URIs" in answer(child, "[6/11] Callback URL")
-    assert "(common)" in answer(child, "[7/11] Azure AD tenant")
+    assert "(common)" in answer(child, "[7/11] Microsoft Entra ID (Azure AD) tenant")
     assert "empty for none" in answer(child, "[8/11] API identifier", "https://api.ada.example")
     child.expect_exact("[9/11] Add a Dockerfile and compose.yaml [y/n] (y): ")
     child.sendline("maybe")

@@ -264,7 +264,7 @@ def test_the_app_in_compose_is_told_all_that_it_needs(bake: Bake, endpoint: str)
     compose = yaml.safe_load(project.read("compose.yaml"))
     told = compose["services"]["app"]["environment"]
     wanted = set(re.findall(r"^([A-Z_]+)=", project.read(".env.example"), re.MULTILINE))
-    optional = {"LOG_FORMAT", "SESSION_IDLE_HOURS", "SESSION_LIFETIME_HOURS"}
+    optional = {"APPLICATION_ROOT", "LOG_FORMAT", "SESSION_IDLE_HOURS", "SESSION_LIFETIME_HOURS"}
     commands = {
         name for name in wanted if name.startswith(("LOGTO_M2M", "LOGTO_MANAGEMENT", "AZURE"))
     }
@@ -352,8 +352,9 @@ def test_a_request_in_flight_is_answered_when_the_server_is_told_to_stop(
     threading.Thread(target=logto.serve_forever, daemon=True).start()
     project = bake(framework=framework)
     dockerfile = dict(instructions(project.read("Dockerfile")))
-    command = [word.replace("3000", str(port)) for word in json.loads(dockerfile["CMD"])]
+    command = json.loads(dockerfile["CMD"])
     variables = {
+        "GRANIAN_PORT": str(port),
         "LOGTO_ENDPOINT": f"http://127.0.0.1:{logto.server_port}",
         "LOGTO_APP_SECRET": "hush",
         "SESSION_URL": f"sqlite:///{tmp_path / 'sessions.sqlite3'}",

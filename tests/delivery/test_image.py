@@ -59,8 +59,8 @@ def confined(stage: Stage) -> list[str]:
 @contextmanager
 def started(stage: Stage, port: int, **variables: str) -> Iterator[Process]:
     """Start the image's CMD on a port of this machine."""
-    command = [word.replace("3000", str(port)) for word in stage.cmd]
-    env = stage.environment(**VARIABLES, **variables)
+    command = list(stage.cmd)
+    env = stage.environment(**VARIABLES, GRANIAN_PORT=str(port), **variables)
     command[0] = shutil.which(command[0], path=env["PATH"]) or command[0]
     with running([*confined(stage), *command], stage.path("."), env) as process:
         process.wait_for(f"http://127.0.0.1:{port}/healthz")
@@ -121,9 +121,9 @@ def test_the_image_serves_stays_healthy_and_writes_to_its_volume_only(image: Sta
         }
         no_websocket = urllib.request.Request(f"http://127.0.0.1:{port}/readyz", headers=handshake)
         urllib.request.urlopen(no_websocket).close()  # noqa: S310
-        check = [word.replace("3000", str(port)) for word in image.healthcheck]
+        check, env = image.healthcheck, image.environment(GRANIAN_PORT=str(port))
         program = str(image.path("/venv/bin") / check[0])
-        subprocess.run([program, *check[1:]], env=image.environment(), check=True)
+        subprocess.run([program, *check[1:]], env=env, check=True)
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0
         lines = [json.loads(line) for line in process.output.splitlines()]
@@ -131,4 +131,4 @@ def test_the_image_serves_stays_healthy_and_writes_to_its_volume_only(image: Sta
     assert "/healthz" in [line.get("path") for line in lines]
     assert files(image.path("/srv")) | files(image.path("/venv")) == before
     assert list(image.path("/data").glob("sessions.sqlite3*"))
-    assert subprocess.run([program, *check[1:]], capture_output=True).returncode != 0
+    assert subprocess.run([program, *check[1:]], env=env, capture_output=True).returncode != 0

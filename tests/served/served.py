@@ -17,6 +17,7 @@ from app.auth import (
     client,
     current_user,
     logto,
+    logto_event,
     oidc,
     routes,
     sign_in_required,
@@ -59,11 +60,14 @@ def create_app() -> Any:
     created.add_url_rule("/test/external", view_func=external)
     with_hosts = os.environ.get("TEST_TRUSTED_HOSTS", "")
     created.config["TRUSTED_HOSTS"] = with_hosts.split() or None
+    created.add_url_rule("/test/events", view_func=events)
+    logto_event.connect(hear_event)
     created.add_url_rule("/test/lost", view_func=lost)
     created.add_url_rule("/test/abort/<int:status>", view_func=stop, methods=["GET", "POST"])
     created.config["SESSION_COOKIE_SAMESITE"] = os.environ.get("TEST_SAMESITE", "Lax")
     if FRAMEWORK.__name__ == "quart":
         user_signed_in.connect(hear_later)
+        logto_event.connect(hear_event_later)
         created.add_websocket("/test/echo", view_func=echo)
         created.add_websocket("/test/talk", view_func=sign_in_required(talk))
         created.add_websocket("/test/hang-up", view_func=hang_up)
@@ -111,6 +115,25 @@ async def external() -> dict[str, str]:
     """Return the app's own URL, as views and e-mails build it."""
     own = FRAMEWORK.url_for("pages.profile", _external=True)
     return {"url": own, "host": request.host, "scheme": request.scheme, "page": request.url}
+
+
+_events: list[Any] = []
+
+
+def hear_event(sender: Any, event: Any, data: Any) -> None:
+    if "X-Test-Receiver" in request.headers:
+        raise RuntimeError("a bug of a receiver")
+    _events.append([sender.name, event, data])
+
+
+async def hear_event_later(sender: Any, event: Any, data: Any) -> None:
+    await asyncio.sleep(0)
+    hear_event(sender, event, data)
+
+
+async def events() -> list[Any]:
+    """Return what receivers of `logto_event` have heard."""
+    return _events
 
 
 async def echo() -> None:

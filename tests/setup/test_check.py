@@ -32,6 +32,7 @@ NAMES = [
     "post_sign_out_uri",
     "api_resource",
     "microsoft",
+    "webhook",
     "connector_file",
 ]
 
@@ -187,6 +188,54 @@ def test_a_placeholder_is_right_once_logto_has_what_it_stands_for(logto: Command
         experience["socialSignInConnectorTargets"] = ["azuread"]
     assert done.failed == ["microsoft", "connector_file"]
     assert all(name in done.checks["connector_file"]["fix"] for name in unset)
+
+
+KEY = "k" * 32
+
+
+def test_without_a_key_the_webhook_is_off_which_is_right(logto: Commands) -> None:
+    row = logto.check().checks["webhook"]
+    assert (row["ok"], row["found"]) == (True, "off: LOGTO_WEBHOOK_SIGNING_KEY is not set")
+    assert not [call for call in logto.logto.local.requests if call[1] == "/api/hooks"]
+
+
+@BOTH_FRAMEWORKS
+def test_the_registration_of_the_webhook_is_checked(logto: Commands) -> None:
+    local, set_up = logto.logto.local, {"LOGTO_WEBHOOK_SIGNING_KEY": KEY}
+    alone = logto.check(**set_up, LOGTO_M2M_APP_SECRET="").checks["webhook"]
+    assert (alone["ok"], "LOGTO_M2M_APP_SECRET is not" in alone["found"]) == (True, True)
+
+    local.add_hook("o" * 32, name="x", events=[], config={"url": "https://other.example"})
+    try:
+        done = logto.check(**set_up)
+        assert done.failed == ["webhook"]
+        assert "provision --create" in done.checks["webhook"]["fix"]
+        assert KEY not in done.text
+
+        ours = local.add_hook(KEY, name="x", events=[], config={"url": f"{ORIGIN}/webhooks/logto"})
+        row = logto.check(**set_up).checks["webhook"]
+        assert (row["ok"], row["found"]) == (True, f"{ORIGIN}/webhooks/logto")
+
+        ours["enabled"] = False
+        done = logto.check(**set_up)
+        assert done.failed == ["webhook"]
+        assert "disabled" in done.checks["webhook"]["found"]
+        assert KEY not in done.text
+    finally:
+        local.hooks.clear()
+
+
+@pytest.mark.parametrize("body", ["[1]", "null", "7", '[{"id": 1}]', "<h1>502</h1>"])
+def test_webhooks_in_another_form_are_a_plain_sentence(logto: Commands, body: str) -> None:
+    with logto.logto.fault("/api/hooks", answer("200 OK", body)):
+        done = logto.check(LOGTO_WEBHOOK_SIGNING_KEY=KEY)
+    assert done.failed == ["webhook"]
+
+
+def test_a_machine_that_may_not_list_the_webhooks_is_named(logto: Commands) -> None:
+    done = logto.check(LOGTO_WEBHOOK_SIGNING_KEY=KEY, LOGTO_M2M_APP_SECRET="wrong")
+    assert done.failed == ["webhook"]
+    assert "LOGTO_M2M_APP_SECRET" in done.checks["webhook"]["found"]
 
 
 def test_another_name_for_the_same_logto(logto: Commands) -> None:

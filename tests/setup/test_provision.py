@@ -246,7 +246,7 @@ def test_a_failure_half_way_says_what_was_done_and_a_new_run_goes_on(logto: Comm
     assert done.code == 1
     assert "connector.multiple_instances_not_supported" in done.errors
     assert "Done: Application test-app.\n" in done.errors
-    not_done = "Not done: Azure AD connector azuread, Sign-in experience, API resource."
+    not_done = "Not done: Microsoft connector azuread, Sign-in experience, API resource."
     assert not_done in done.errors
     writes(logto)
 

@@ -89,6 +89,57 @@ def test_metadata_is_replaced_whole(logto: Any, api: httpx2.Client) -> None:
     assert api.get("/api/applications/nobody").status_code == 404
 
 
+def test_an_application_is_created_with_200_and_without_its_secret(
+    logto: Any, api: httpx2.Client
+) -> None:
+    uris = {"redirectUris": ["https://books.example/callback"], "postLogoutRedirectUris": []}
+    new = {"name": "Books", "type": "Traditional", "oidcClientMetadata": uris}
+    created = api.post("/api/applications", json=new)
+    assert created.status_code == 200
+    assert created.json() == {"id": created.json()["id"], **new}
+    secrets = api.get(f"/api/applications/{created.json()['id']}/secrets").json()
+    assert [(each["name"], each["expiresAt"]) for each in secrets] == [("Default secret", None)]
+    assert len(secrets[0]["value"]) == 32
+    assert secrets[0]["value"] not in created.text
+    # Names are not unique.
+    assert api.post("/api/applications", json=new).json()["id"] != created.json()["id"]
+    assert api.get("/api/applications/nobody/secrets").status_code == 404
+    assert api.post("/api/applications", json={"name": "x"}).status_code == 400
+
+
+def test_applications_come_in_pages(api: httpx2.Client) -> None:
+    uris: dict[str, Any] = {"redirectUris": [], "postLogoutRedirectUris": []}
+    new = {"type": "Traditional", "oidcClientMetadata": uris}
+    for number in range(24):
+        api.post("/api/applications", json={**new, "name": f"app {number}"})
+
+    def page(number: int, **query: Any) -> tuple[list[str], str]:
+        asked = {"types": "Traditional", "page": number, **query}
+        answer = api.get("/api/applications", params=asked)
+        return [each["name"] for each in answer.json()], answer.headers["total-number"]
+
+    everything = ["bookstore", *(f"app {number}" for number in range(24))]
+    assert page(1) == (everything[:20], "25")
+    assert page(2) == (everything[20:], "25")
+    assert page(3) == ([], "25")
+    assert page(2, page_size=10) == (everything[10:20], "25")
+    assert page(1, types="MachineToMachine") == (["Provisioning"], "1")
+
+
+def test_neither_name_nor_url_of_a_webhook_is_unique(api: httpx2.Client) -> None:
+    new = {"name": "Books", "events": ["User.Deleted"], "config": {"url": "https://x.example"}}
+    first, second = (api.post("/api/hooks", json=new) for _ in range(2))
+    assert (first.status_code, first.json()["enabled"]) == (201, True)
+    assert len(first.json()["signingKey"]) == 32
+    assert first.json() | new == first.json()
+    assert api.get("/api/hooks").json() == [first.json(), second.json()]
+    assert first.json()["id"] != second.json()["id"]
+    path = f"/api/hooks/{first.json()['id']}"
+    changed = api.patch(path, json={"events": ["User.Created"], "enabled": False})
+    assert changed.json() == first.json() | {"events": ["User.Created"], "enabled": False}
+    assert api.patch("/api/hooks/nobody", json={}).status_code == 404
+
+
 def test_a_connector_is_created_with_200_and_a_chosen_id_and_only_once(api: httpx2.Client) -> None:
     created = api.post("/api/connectors", json=CONNECTOR)
     assert created.status_code == 200

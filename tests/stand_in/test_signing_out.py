@@ -1,7 +1,10 @@
 """Signing out at the local Logto, and what it then tells the app over the back channel."""
 
+import hmac
+import json
 import threading
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
@@ -9,7 +12,7 @@ import httpx2
 import jwt
 import pytest
 from processes import free_port
-from stand_in_client import APP, HOME, Browser, query, refused, start
+from stand_in_client import APP, CALLBACK, HOME, Browser, query, refused, stand_in, start
 
 
 def end(browser: Browser, **parameters: str) -> httpx2.Response:
@@ -69,6 +72,7 @@ class Receiver(HTTPServer):
         super().__init__(("127.0.0.1", 0), Inbox)
         self.address = f"http://localhost:{self.server_port}/backchannel-logout"
         self.received: list[tuple[str, str]] = []
+        self.headers: list[Message] = []
         self.arrived = threading.Event()
 
     def logout_token(self) -> str:
@@ -85,6 +89,7 @@ class Inbox(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.headers.append(self.headers)
         self.server.received.append((self.headers["Content-Type"], body))
         self.send_response(200)
         self.end_headers()
@@ -151,6 +156,46 @@ def test_a_suspension_does_not_reach_the_app(told: Browser, receiver: Receiver) 
     assert not receiver.arrived.wait(0.3)
     told.http.post("/", data={"lift": "alice"})
     assert told.sign_in()
+
+
+KEY = "the-signing-key"
+
+
+@pytest.mark.parametrize(("button", "suspended"), [("suspend", True), ("lift", False)])
+def test_a_suspension_and_its_end_reach_the_app_as_a_signed_webhook(
+    told: Browser, receiver: Receiver, button: str, suspended: bool
+) -> None:
+    logto, event = told.logto, "User.SuspensionStatus.Updated"
+    logto.users["alice"].suspended = not suspended
+    url = {"url": receiver.address}
+    logto.add_hook("other", name="other event", events=["User.Deleted"], config=url)
+    logto.add_hook("off", name="off", events=[event], config=url)["enabled"] = False
+    hook = logto.add_hook(KEY, name="ours", events=["User.Deleted", event], config=url)
+    told.http.post("/", data={button: "alice"})
+    assert logto.users["alice"].suspended is suspended
+    assert receiver.arrived.wait(5), "no webhook came"
+    ((content_type, body),), (headers,) = receiver.received, receiver.headers
+    assert content_type == "application/json"
+    expected = hmac.new(KEY.encode(), body.encode(), "sha256").hexdigest()
+    assert headers["logto-signature-sha-256"] == expected
+    assert (headers["sec-fetch-mode"], headers["sec-fetch-site"]) == ("cors", None)
+    sent = json.loads(body)
+    assert (sent["hookId"], sent["event"]) == (hook["id"], event)
+    assert sent["createdAt"]
+    user = logto.users["alice"]
+    assert sent["data"]["id"] == user.id
+    assert sent["data"]["username"] == "alice"
+    assert sent["data"]["isSuspended"] is suspended
+
+
+def test_python_m_dev_registers_the_webhook_of_the_app() -> None:
+    environ = {"LOGTO_CALLBACK_URL": CALLBACK, "LOGTO_WEBHOOK_SIGNING_KEY": KEY}
+    for variables, urls in ((environ, [f"{HOME}webhooks/logto"]), ({}, [])):
+        with stand_in().LocalLogto.for_app(variables, port=0) as logto:
+            assert [hook["config"]["url"] for hook in logto.hooks] == urls
+            assert all(hook["signingKey"] == KEY for hook in logto.hooks)
+            logto.clear()
+            assert logto.hooks == []
 
 
 def test_an_app_that_is_down_does_not_hold_up_the_sign_out(receiver: Receiver) -> None:

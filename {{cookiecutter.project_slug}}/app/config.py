@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 import click
 from dotenv import load_dotenv
 from environs import Env, EnvValidationError, ValidationError, validate
-from redis import ConnectionPool
+from redis import ConnectionPool, RedisError
+from redis.asyncio import RedisCluster  # This one connects when it is used.
+from redis.exceptions import RedisClusterException
 
 CONNECTORS: dict[str, tuple[str, str]] = {
     "azuread": ("Microsoft", "social:azuread"),
@@ -36,10 +38,8 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent
 HINTS = {
     "LOGTO_ENDPOINT": "Logto Console > Applications > your app > Endpoints & Credentials.",
     "LOGTO_APP_ID": "Logto Console > Applications > your app > App ID.",
-    "LOGTO_APP_SECRET": "Logto Console > Applications > your app > App secrets. "
-    "The local Logto (python -m dev) accepts any text.",
-    "LOGTO_CALLBACK_URL": "Example: http://localhost:3000/callback. The same URL must be listed "
-    "under Redirect URIs in the Logto Console.",
+    "LOGTO_APP_SECRET": "Logto Console > Applications > your app > App secrets.",
+    "LOGTO_CALLBACK_URL": "Listed under Redirect URIs in Logto: http://localhost:3000/callback.",
     {% if cookiecutter.api_resource %}
     "LOGTO_API_RESOURCE": "Logto Console > API resources > your API > API identifier.",
     "API_ALLOWED_ORIGINS": "Example: https://shop.example,https://admin.example.",
@@ -64,6 +64,7 @@ class Config:
     """
 
     APP_NAME = "{{ cookiecutter.project_name }}"
+    ACCOUNT_PAGE = False  # Whether the profile links to Logto's account page.
     SESSION_COOKIE_SAMESITE = "Lax"
     SESSION_COOKIE_PATH = "/"
     LOGTO_ENDPOINT: str
@@ -83,14 +84,10 @@ class Config:
     SESSION_LIFETIME_HOURS: int = 12
     SESSION_IDLE_HOURS: int = 0  # Without a limit.
     LOG_FORMAT: str = "text"
-    ACCOUNT_PAGE: bool = False  # Whether the profile links to Logto's account center.
 
     @classmethod
     def from_env(cls) -> "Config":
-        """Read the environment, and `.env` for variables that the environment does not have.
-
-        Raises ConfigError with one line for each variable that is missing or wrong.
-        """
+        """Read the environment, and then `.env`. Raises ConfigError, a line per wrong variable."""
         load_dotenv(PROJECT_DIR / ".env", encoding="utf-8")
         env, values = Env(eager=False), {}
         {% if cookiecutter.api_resource %}
@@ -219,13 +216,16 @@ def _session_url(value: str) -> None:
         return
     if scheme.removesuffix("+cluster") not in ("redis", "rediss"):
         raise ValidationError("must begin with sqlite:///, redis://, rediss:// or redis+cluster://")
+    url = value.replace("+cluster:", ":", 1)
     try:
-        ConnectionPool.from_url(value.replace("+cluster:", ":", 1)).make_connection()
-    except (TypeError, ValueError):
+        ConnectionPool.from_url(url).make_connection()
+        if url != value:
+            RedisCluster.from_url(url)
+    except (RedisClusterException, RedisError, TypeError, ValueError):
         raise ValidationError(
             "is not the URL of a Redis; in a password, write : / ? # @ as % and their code"
         ) from None
-    if not re.fullmatch("/?" if "+" in scheme else "/?[0-9]*", urlsplit(value).path):
+    if not re.fullmatch("/?[0-9]*", urlsplit(value).path):
         raise ValidationError("must end with the number of a database, or without one")
 
 

@@ -28,6 +28,7 @@ SIMULATED_AZURE = {
     "tenantId": "common",
     "cloudInstance": "https://login.microsoftonline.com/",
 }
+BACKCHANNEL_LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
 LOGOUT_TOKEN_LIFETIME = 120
 PERMISSIONS = {"admin": ["*"], "reader": ["read:*"]}
 """What each role grants, as patterns over the scopes of API resources."""
@@ -184,7 +185,7 @@ class StandIn:
         machine_app_id: str = "local-m2m",
     ) -> None:
         self.application = Application(app_id, app_id, [*redirect_uris])
-        self.application.post_logout_redirect_uris = [*post_logout_redirect_uris]
+        self.application.post_logout_redirect_uris += post_logout_redirect_uris
         self.application.backchannel_logout_uri = backchannel_logout_uri
         self.application.backchannel_logout_session_required = backchannel_logout_uri is not None
         self.machine = Application(machine_app_id, "Provisioning", type="MachineToMachine")
@@ -223,18 +224,13 @@ class StandIn:
 
     def clear(self) -> None:
         """Forget all that an administrator enters, as in a Logto that is just installed."""
-        self.application.redirect_uris = []
-        self.application.post_logout_redirect_uris = []
-        self.application.backchannel_logout_uri = None
-        self.application.backchannel_logout_session_required = False
+        known = self.application
+        known.redirect_uris, known.post_logout_redirect_uris = [], []
+        known.backchannel_logout_uri, known.backchannel_logout_session_required = None, False
         self.connectors.clear()
         self.resources.clear()
+        self.hooks.clear()
         self.sign_in_experience["socialSignInConnectorTargets"] = []
-
-    @property
-    def scopes(self) -> list[str]:
-        """The scopes of all API resources; an organization can grant each of them too."""
-        return [scope for scopes in self.resources.values() for scope in scopes]
 
     def suspend(self, username: str) -> None:
         """Suspend a user, who loses all sessions and tokens. The app gets a webhook."""
@@ -255,9 +251,9 @@ class StandIn:
 
     def notify(self, event: str, user: User) -> None:
         """Send the webhooks of an event, signed as Logto signs them."""
-        data: dict[str, Any] = {"id": user.id, "username": user.username, "name": user.name}
-        data |= {"primaryEmail": user.email, "isSuspended": user.suspended}
-        sent = {"event": event, "createdAt": datetime.now(UTC).isoformat(), "data": data}
+        data = {"id": user.id, "username": user.username, "name": user.name}
+        shown = {**data, "primaryEmail": user.email, "isSuspended": user.suspended}
+        sent = {"event": event, "createdAt": datetime.now(UTC).isoformat(), "data": shown}
         for hook in self.hooks:
             if hook["enabled"] and event in hook["events"]:
                 body = json.dumps({"hookId": hook["id"], **sent}).encode()
@@ -293,8 +289,7 @@ class StandIn:
         for application in {grant.interaction.application for grant in ended}:
             if application.backchannel_logout_uri:
                 claims: dict[str, Any] = {"sub": session.user.id, "aud": application.id}
-                claims["events"] = {"http://schemas.openid.net/event/backchannel-logout": {}}
-                claims["jti"] = random_id(21)
+                claims |= {"jti": random_id(21), "events": {BACKCHANNEL_LOGOUT: {}}}
                 if application.backchannel_logout_session_required:
                     claims["sid"] = session.sid
                 token = self.sign(claims, LOGOUT_TOKEN_LIFETIME, "logout+jwt")
@@ -303,9 +298,7 @@ class StandIn:
     def sign(self, claims: dict[str, Any], lifetime: int, typ: str | None) -> str:
         """Return the claims with `iss`, `iat` and `exp` as a JWT of `lifetime` seconds."""
         now = int(time.time())
-        header = {"alg": "ES384", "kid": self.key.kid}
-        if typ:
-            header["typ"] = typ
+        header = {"alg": "ES384", "kid": self.key.kid} | ({"typ": typ} if typ else {})
         claims = {**claims, "iss": self.issuer, "iat": now, "exp": now + lifetime}
         token = jwt.encode(header, claims, self.key, algorithms=["ES384"], default_type=None)
         self.issued.append(token)

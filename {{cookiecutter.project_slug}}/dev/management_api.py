@@ -58,9 +58,6 @@ def not_found() -> NoReturn:
     refuse(404, "entity.not_found", "The resource does not exist.")
 
 
-# Applications
-
-
 METADATA = {
     "redirectUris": "redirect_uris",
     "postLogoutRedirectUris": "post_logout_redirect_uris",
@@ -89,11 +86,10 @@ def set_metadata(application: Application) -> dict[str, Any]:
 
 @bp.get("/applications")
 def all_applications() -> Response:
-    first = (int(request.args.get("page", 1)) - 1) * int(request.args.get("page_size", 20))
+    page, size = request.args.get("page", 1, int), request.args.get("page_size", 20, int)
     types = request.args.getlist("types")
     found = [each for each in stand_in.applications.values() if not types or each.type in types]
-    page = found[first:][: int(request.args.get("page_size", 20))]
-    response = jsonify([shown_application(each) for each in page])
+    response = jsonify([shown_application(each) for each in found[(page - 1) * size : page * size]])
     response.headers["total-number"] = str(len(found))
     return response
 
@@ -120,9 +116,6 @@ def secrets_of(app_id: str) -> list[dict[str, Any]]:
     return [{"name": "Default secret", "value": application.secret, "expiresAt": None}]
 
 
-# Webhooks
-
-
 @bp.get("/hooks")
 def all_hooks() -> list[dict[str, Any]]:
     return stand_in.hooks
@@ -140,9 +133,6 @@ def change_hook(hook_id: str) -> dict[str, Any]:
     hook = next((each for each in stand_in.hooks if each["id"] == hook_id), None) or not_found()
     hook.update({name: value for name, value in body().items() if name in hook})
     return hook
-
-
-# Connectors
 
 
 def shown(connector: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,30 +161,25 @@ def create_connector() -> dict[str, Any]:
 
 @bp.patch("/connectors/<connector_id>")
 def change_connector(connector_id: str) -> dict[str, Any]:
-    for connector in stand_in.connectors:
-        if connector["id"] == connector_id:
-            connector["config"] = valid(body().get("config", connector["config"]))
-            return shown(connector)
-    not_found()
+    found = (each for each in stand_in.connectors if each["id"] == connector_id)
+    connector = next(found, None) or not_found()
+    connector["config"] = valid(body().get("config", connector["config"]))
+    return shown(connector)
 
 
 def valid(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is stored of a config: an empty text passes, and is then left out."""
-    wrong = [name for name in REQUIRED if not isinstance(config.get(name), str)]
-    prompts = config.get("prompts", [])
+    config = {"prompts": [], "scopes": "", **config}
+    wrong = [name for name in (*REQUIRED, "scopes") if not isinstance(config.get(name), str)]
+    prompts = config["prompts"]
     if not isinstance(prompts, list) or any(prompt not in PROMPTS for prompt in prompts):
         wrong.append("prompts")
-    if not isinstance(config.get("scopes", ""), str):
-        wrong.append("scopes")
     if wrong:
         issues = [{"code": "invalid_type", "path": [name], "message": "Invalid"} for name in wrong]
         message = "The connector's configuration is invalid."
         data = {"name": "ZodError", "issues": issues}
         refuse(400, "connector.invalid_config", message, data=data)
     return {name: value for name, value in config.items() if value not in ("", [], None)}
-
-
-# The sign-in experience
 
 
 @bp.route("/sign-in-exp", methods=["GET", "PATCH"])
@@ -208,9 +193,6 @@ def sign_in_experience() -> dict[str, Any]:
         kept = [target for target in targets if target in there]
         known.update(sent, socialSignInConnectorTargets=kept)
     return {"id": "default", **stand_in.sign_in_experience}
-
-
-# API resources
 
 
 def resource_id(indicator: str) -> str:
@@ -239,11 +221,9 @@ def create_resource() -> tuple[dict[str, Any], int]:
 
 @bp.post("/resources/<id_>/scopes")
 def create_scope(id_: str) -> tuple[dict[str, Any], int]:
-    name = str(body().get("name"))
-    for indicator, scopes in stand_in.resources.items():
-        if resource_id(indicator) == id_:
-            if name in scopes:
-                refuse(422, "scope.name_exists", "The scope name is in use.")
-            stand_in.resources[indicator] = [*scopes, name]
-            return {"id": name, "name": name, "resourceId": id_}, 201
-    not_found()
+    name, known = str(body().get("name")), stand_in.resources
+    indicator = next((each for each in known if resource_id(each) == id_), None) or not_found()
+    if name in known[indicator]:
+        refuse(422, "scope.name_exists", "The scope name is in use.")
+    known[indicator] = [*known[indicator], name]
+    return {"id": name, "name": name, "resourceId": id_}, 201

@@ -82,9 +82,6 @@ def refuse_host(_: SecurityError) -> tuple[str, int]:
     return "The local Logto answers to the name localhost only.", 400
 
 
-# What the provider says about itself
-
-
 @bp.get("/oidc/.well-known/openid-configuration")
 def discovery() -> dict[str, Any]:
     """OpenID Connect Discovery 1.0 section 3."""
@@ -128,10 +125,6 @@ def sign_in_experience() -> dict[str, Any]:
         if stand_in.offers_microsoft
     ]
     return {**stand_in.sign_in_experience, "socialConnectors": connectors}
-
-
-# Signing in: the app sends the browser to /oidc/auth, a page asks who it is, and the
-# browser goes back to the app's callback with a code.
 
 
 @bp.get("/oidc/auth")
@@ -284,9 +277,6 @@ def back_to_app(interaction: Interaction, **answer: str) -> Any:
     return redirect(interaction.redirect_uri + separator + urlencode(answer), 303)
 
 
-# Signing out
-
-
 @bp.get("/oidc/session/end")
 def end_session() -> Any:
     """OpenID Connect RP-Initiated Logout 1.0."""
@@ -307,9 +297,6 @@ def end_session() -> Any:
         answer = current_app.make_response(render("message.html", title="Signed out", text=text))
     answer.delete_cookie("_session")
     return answer
-
-
-# Tokens
 
 
 @bp.post("/oidc/token")
@@ -485,7 +472,7 @@ def permissions(
         audience, known = resource, stand_in.resources.get(resource, ())
     else:
         audience = f"urn:logto:organization:{organization}"
-        known = stand_in.scopes
+        known = [scope for scopes in stand_in.resources.values() for scope in scopes]
     asked = [scope for scope in scopes if scope in known]
     return audience, grant.user.allowed(asked, organization)
 
@@ -551,9 +538,6 @@ def userinfo() -> dict[str, Any]:
     if known is None or not known.usable:
         raise OidcError("invalid_token", "invalid token provided", 401)
     return user_claims(known.grant.user, known.scopes, {**CLAIMS, **USERINFO_CLAIMS})
-
-
-# The stand-in's own pages
 
 
 @bp.get("/")

@@ -12,7 +12,7 @@ import click
 
 @click.group("logto")
 def commands() -> None:
-    """Check how this app, Logto and Azure AD are connected, or connect them."""
+    """Check how this app, Logto and Microsoft are connected, or connect them."""
 
 
 @commands.command("check")
@@ -48,4 +48,6 @@ def provision_command(**options: Any) -> None:
     """
     from . import provision
 
+    if options["env_file"] and not options["create"]:
+        raise click.UsageError("--env-file needs --create.")
     asyncio.run(provision.run(**options))

@@ -4,39 +4,43 @@ import asyncio
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import click
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
 
 from app.auth.oidc import LEEWAY, LogtoUnavailable, Response, request
-from app.config import CONNECTORS, LOOPBACK, Config, ConfigError
-from app.server.stores import StoreUnavailable, open_store
+from app.config import CONNECTORS, Config
+from app.server.stores import IS_CLUSTER, RedisStore, StoreUnavailable, open_store
 
 from . import connector
-from .management import ManagementApi
+from .management import ManagementApi, expected, is_local
 
+ENDPOINTS = ("authorization_endpoint", "token_endpoint", "end_session_endpoint")
 APP_PAGE = "Logto Console > Applications > your app"
-LABELS = {
-    "configuration": "Configuration",
-    "session_store": "Session store",
-    "endpoint": "Logto endpoint",
-    "clock": "Clock",
-    "signing_keys": "Signing keys",
-    "app_id": "App ID",
-    "callback_url": "Callback URL",
-    "app_secret": "App secret",
-    "post_sign_out_uri": "Post sign-out URI",
+CHECKS = {
+    "configuration": ("Configuration", ""),
+    "session_store": ("Session store", "configuration"),
+    "endpoint": ("Logto endpoint", "configuration"),
+    "clock": ("Clock", "endpoint"),
+    "signing_keys": ("Signing keys", "endpoint"),
+    "app_id": ("App ID", "endpoint"),
+    "callback_url": ("Callback URL", "app_id"),
+    "app_secret": ("App secret", "app_id"),
+    "post_sign_out_uri": ("Post sign-out URI", "app_id"),
     {% if cookiecutter.api_resource %}
-    "api_resource": "API resource",
+    "api_resource": ("API resource", "callback_url"),
     {% endif %}
-    "microsoft": "Continue with Microsoft",
-    "webhook": "Webhook",
-    "connector_file": "Azure AD connector file",
+    "microsoft": ("Continue with Microsoft", "endpoint"),
+    "enterprise_sso": ("Enterprise SSO", "endpoint"),
+    "webhook": ("Webhook", "endpoint"),
+    "connector_file": ("Microsoft connector file", ""),
 }
+"""The label of each check, and the check that it builds on."""
 
 
 @dataclass(frozen=True)
@@ -63,26 +67,18 @@ class NotChecked(Exception):
 
 
 async def run() -> list[Check]:
-    """Return all checks, in the order of LABELS. This ends within seconds.
+    """Return all checks, in the order of CHECKS. This ends within seconds.
 
-    Without a sign-in button for Microsoft in `app/config.py`, nothing of Microsoft is checked.
+    Only what has a button in `app/config.py` is checked of Microsoft and of enterprise SSO.
     """
+    ways = [way for _, way in CONNECTORS.values()]
+    without = set() if f"social:{connector.TARGET}" in ways else {"microsoft", "connector_file"}
+    if not any(way.startswith("sso:") for way in ways):
+        without.add("enterprise_sso")
+    names = [name for name in CHECKS if name not in without]
     checks = Checks()
-    with_microsoft = any(way == f"social:{connector.TARGET}" for _, way in CONNECTORS.values())
-    microsoft = {"microsoft", "connector_file"}
-    for names in (
-        ["configuration"],
-        ["session_store", "endpoint"],
-        ["clock", "app_id"],
-        ["signing_keys", "callback_url", "app_secret", "post_sign_out_uri", "microsoft", "webhook"],
-        {% if cookiecutter.api_resource %}
-        ["api_resource"],
-        {% endif %}
-        ["connector_file"],
-    ):
-        wanted = [name for name in names if with_microsoft or name not in microsoft]
-        await asyncio.gather(*(checks.carry_out(name) for name in wanted))
-    return [checks.done[name] for name in LABELS if name in checks.done]
+    checks.started = {name: asyncio.ensure_future(checks.carry_out(name)) for name in names}
+    return [await each for each in checks.started.values()]
 
 
 class Checks:
@@ -94,26 +90,25 @@ class Checks:
     config: Config
     discovery: Response
     authorization: Response
+    started: dict[str, asyncio.Future[Check]]
 
-    def __init__(self) -> None:
-        self.done: dict[str, Check] = {}
-
-    async def carry_out(self, name: str) -> None:
-        """Do the check of this name and remember what came of it."""
-        done = partial(Check, name, LABELS[name])
+    async def carry_out(self, name: str) -> Check:
+        """Do the check of this name, after the one that it builds on."""
+        label, needed = CHECKS[name]
+        done = partial(Check, name, label)
         try:
-            self.done[name] = done(True, await getattr(self, name)())
+            if needed and not (await self.started[needed]).ok:
+                raise NotChecked(f"see {CHECKS[needed][0]}")
+            return done(True, await getattr(self, name)())
         except NotChecked as error:
-            self.done[name] = done(None, f"not checked: {error}")
+            return done(None, f"not checked: {error}")
         except CheckFailed as error:
-            self.done[name] = done(False, *error.args)
+            return done(False, *error.args)
         except LogtoUnavailable as error:
-            self.done[name] = done(False, str(error), "Try again in a moment.")
-
-    def need(self, name: str) -> None:
-        """Raise NotChecked if the check that this one builds on was not passed."""
-        if not self.done[name].ok:
-            raise NotChecked(f"see {LABELS[name]}")
+            return done(False, str(error), "Try again in a moment.")
+        except click.ClickException as error:
+            found, *fix = [line.strip() for line in error.message.splitlines()]
+            return done(False, found.rstrip(":"), "\n".join(fix) or "Correct this, and try again.")
 
     async def ask(self, method: str, name: str, **sent: Any) -> Response:
         """Return the response of one of the endpoints in the discovery document."""
@@ -121,32 +116,33 @@ class Checks:
 
     async def configuration(self) -> str:
         """Whether all variables are there, each of the right form."""
-        try:
-            self.config = Config.from_env()
-        except ConfigError as error:
-            found, *lines = error.message.splitlines()
-            raise CheckFailed(found.rstrip(":"), "\n".join(lines)) from None
+        self.config = Config.from_env()
         return "complete"
 
     async def session_store(self) -> str:
         """Whether sessions can be written."""
-        self.need("configuration")
+        found = self.config.SESSION_URL.partition(":")[0]
         try:
             folder = {{ cookiecutter.framework | capitalize }}("app").instance_path
             store = open_store(self.config.SESSION_URL, folder, self.config.SESSION_PREFIX)
             {{ cookiecutter.__await }}store.ping()
+            with suppress(StoreUnavailable):  # Not every user of a Redis may send INFO.
+                servers = {{ cookiecutter.__await }}store.info() if isinstance(store, RedisStore) else []
             {{ cookiecutter.__await }}store.close()
+            if not found.endswith("+cluster") and any(s.get("cluster_enabled") for s in servers):
+                raise StoreUnavailable(IS_CLUSTER)
         except (StoreUnavailable, ValueError) as error:
             fix = "Correct SESSION_URL, start Redis, or let the app write to the file's folder."
             raise CheckFailed(f"cannot be written ({error})", fix) from None
-        return self.config.SESSION_URL.partition(":")[0]
+        if {server.get("maxmemory_policy", "noeviction") for server in servers} - {"noeviction"}:
+            found += "; it may drop sessions: set its maxmemory-policy to noeviction"
+        return found
 
     async def endpoint(self) -> str:
         """Whether a Logto of that name is there (OpenID Connect Discovery, section 4)."""
-        self.need("configuration")
         endpoint = self.config.LOGTO_ENDPOINT.rstrip("/")
         fix = "Correct LOGTO_ENDPOINT; the Logto Console shows it on the page of your app."
-        if LOOPBACK.fullmatch(urlsplit(endpoint).hostname or ""):
+        if is_local(endpoint):
             fix = "Start the local Logto with python -m dev, or correct LOGTO_ENDPOINT."
         try:
             url = f"{endpoint}/oidc/.well-known/openid-configuration"
@@ -155,7 +151,7 @@ class Checks:
             if "proxy" in str(error) or "certificate" in str(error):
                 fix = "Correct HTTPS_PROXY, HTTP_PROXY, NO_PROXY or SSL_CERT_FILE."
             raise CheckFailed(f"{endpoint}: {error}", fix) from None
-        named = [self.discovery.json.get(name) for name in DISCOVERED]
+        named = [self.discovery.json.get(name) for name in ("issuer", "jwks_uri", *ENDPOINTS)]
         if self.discovery.status != 200 or not all(isinstance(each, str) for each in named):
             found = f"{endpoint} does not respond as Logto does ({self.discovery.summary})"
             raise CheckFailed(found, fix)
@@ -168,7 +164,6 @@ class Checks:
 
     async def clock(self) -> str:
         """How far this machine's clock is from Logto's, by the Date of its response."""
-        self.need("endpoint")
         ahead = self.discovery.clock_ahead
         if ahead is None:
             raise NotChecked("Logto's response has no Date header")
@@ -179,7 +174,6 @@ class Checks:
 
     async def signing_keys(self) -> str:
         """Whether there is a key for ES384, which Logto signs with (RFC 7518, section 3.4)."""
-        self.need("endpoint")
         response = await self.ask("GET", "jwks_uri")
         keys = response.json.get("keys")
         if isinstance(keys, list) and any("P-384" in str(key) for key in keys):
@@ -188,20 +182,14 @@ class Checks:
 
     async def authorize(self, **more: str) -> Response:
         """Return Logto's response to a sign-in that begins and does not continue (RFC 6749, 4.1.1)."""
-        query = {
-            "client_id": self.config.LOGTO_APP_ID,
-            "redirect_uri": self.config.LOGTO_CALLBACK_URL,
-            "response_type": "code",
-            "scope": "openid",
-            "code_challenge": secrets.token_urlsafe(32),
-            "code_challenge_method": "S256",
-            **more,
-        }
+        config, challenge = self.config, secrets.token_urlsafe(32)
+        query = {"response_type": "code", "scope": "openid", "code_challenge_method": "S256"}
+        query |= {"client_id": config.LOGTO_APP_ID, "redirect_uri": config.LOGTO_CALLBACK_URL}
+        query |= {"code_challenge": challenge, **more}
         return await self.ask("GET", "authorization_endpoint", params=query)
 
     async def app_id(self) -> str:
         """Whether Logto knows the application."""
-        self.need("endpoint")
         self.authorization = await self.authorize()
         if self.authorization.error == "invalid_client":
             found = f"Logto does not know {self.config.LOGTO_APP_ID}"
@@ -210,27 +198,20 @@ class Checks:
 
     async def callback_url(self) -> str:
         """Whether Logto sends people back to this app."""
-        self.need("app_id")
         uri = self.config.LOGTO_CALLBACK_URL
         if self.authorization.error == "invalid_redirect_uri":
             raise CheckFailed("Logto does not know it", f"{APP_PAGE} > Redirect URIs, add:", uri)
-        refusal = _refusal(self.authorization)
-        if refusal:
+        if refusal := _refusal(self.authorization):
             fix = f"Is it a Traditional web application? {APP_PAGE}."
             raise CheckFailed(f"Logto begins no sign-in ({refusal})", fix)
         return uri
 
     async def app_secret(self) -> str:
         """Whether Logto takes the secret, with a made-up code that it has to refuse."""
-        self.need("app_id")
-        form = {
-            "grant_type": "authorization_code",
-            "client_id": self.config.LOGTO_APP_ID,
-            "client_secret": self.config.LOGTO_APP_SECRET,
-            "code": "made-up",
-            "redirect_uri": self.config.LOGTO_CALLBACK_URL,
-            "code_verifier": secrets.token_urlsafe(32),
-        }
+        config, verifier = self.config, secrets.token_urlsafe(32)
+        form = {"grant_type": "authorization_code", "code": "made-up", "code_verifier": verifier}
+        form |= {"client_id": config.LOGTO_APP_ID, "client_secret": config.LOGTO_APP_SECRET}
+        form |= {"redirect_uri": config.LOGTO_CALLBACK_URL}
         response = await self.ask("POST", "token_endpoint", data=form)
         if response.error == "invalid_grant":
             return "accepted"
@@ -239,7 +220,6 @@ class Checks:
 
     async def post_sign_out_uri(self) -> str:
         """Whether people come back after sign-out (OpenID Connect RP-Initiated Logout)."""
-        self.need("app_id")
         uri = self.config.POST_SIGN_OUT_URI
         query = {"client_id": self.config.LOGTO_APP_ID, "post_logout_redirect_uri": uri}
         response = await self.ask("GET", "end_session_endpoint", params=query)
@@ -251,7 +231,6 @@ class Checks:
     {% if cookiecutter.api_resource %}
     async def api_resource(self) -> str:
         """Whether Logto knows the API that access tokens are for (RFC 8707)."""
-        self.need("callback_url")
         resource = self.config.LOGTO_API_RESOURCE
         refusal = _refusal(await self.authorize(resource=resource))
         if not refusal:
@@ -263,75 +242,66 @@ class Checks:
     {% endif %}
     async def microsoft(self) -> str:
         """Whether Logto's sign-in page, whose settings are public, offers Microsoft."""
-        self.need("endpoint")
-        endpoint = self.config.LOGTO_ENDPOINT.rstrip("/")
-        response = await request("GET", f"{endpoint}/api/.well-known/sign-in-exp")
-        targets, known = (response.json.get(name) for name in SIGN_IN_PAGE)
-        if isinstance(targets, list) and connector.TARGET in targets and isinstance(known, list):
-            for item in known:
-                if isinstance(item, Mapping) and item.get("target") == connector.TARGET:
-                    return f"Azure must know {endpoint}/callback/{item.get('id')}"
+        for item in await self.sign_in_page("socialConnectors"):
+            if item.get("target") == connector.TARGET:
+                endpoint = self.config.LOGTO_ENDPOINT.rstrip("/")
+                return f"Azure must know {endpoint}/callback/{item.get('id')}"
         fix = (
             "Run {{ cookiecutter.framework }} logto provision, or in the Logto Console:\n"
-            "Connectors > Social connectors > Add social connector > Azure AD, and then\n"
-            "Sign-in experience > Sign-up and sign-in > Social sign-in > Azure AD."
+            "Connectors > Social connectors > Add social connector > Microsoft, and then\n"
+            "Sign-in experience > Sign-up and sign-in > Social sign-in > Microsoft."
         )
         raise CheckFailed("not on the sign-in page", fix)
 
+    async def enterprise_sso(self) -> str:
+        """Whether Logto's sign-in page offers each `sso:` connector of `app/config.py`."""
+        offered = {str(item.get("id")) for item in await self.sign_in_page("ssoConnectors")}
+        wanted = {way.removeprefix("sso:") for _, way in CONNECTORS.values() if "sso:" in way}
+        if wanted <= offered:
+            return "on the sign-in page"
+        fix = (
+            "Logto Console > Enterprise SSO: copy its ID to app/config.py, and add an e-mail domain.\n"
+            "Sign-in experience > Sign-up and sign-in > Advanced options: enable enterprise SSO."
+        )
+        raise CheckFailed(f"not on the sign-in page: {', '.join(sorted(wanted - offered))}", fix)
+
+    async def sign_in_page(self, name: str) -> list[Mapping[str, Any]]:
+        """Return a list of the settings of Logto's sign-in page, which are public."""
+        endpoint = self.config.LOGTO_ENDPOINT.rstrip("/")
+        response = await request("GET", f"{endpoint}/api/.well-known/sign-in-exp")
+        listed = response.json.get(name)
+        return [i for i in listed if isinstance(i, Mapping)] if isinstance(listed, list) else []
+
     async def webhook(self) -> str:
-        """Whether Logto tells the app of suspended users. This is optional."""
-        self.need("endpoint")
+        """Whether Logto tells the app of suspended and deleted users. This is optional."""
         if not (key := self.config.LOGTO_WEBHOOK_SIGNING_KEY):
             return "off: LOGTO_WEBHOOK_SIGNING_KEY is not set"
         if not os.environ.get("LOGTO_M2M_APP_SECRET"):
-            return "the key is set; with LOGTO_M2M_APP_SECRET, the registration is checked too"
-        fix = "Run {{ cookiecutter.framework }} logto provision --create."
-        url = f"{self.config.POST_SIGN_OUT_URI}webhooks/logto"
-        try:
-            api = ManagementApi(self.config.LOGTO_ENDPOINT.rstrip("/"))
-            await api.sign_in()
-            hooks = [h for h in await api.call("GET", "hooks") if h["config"]["url"] == url]
-        except (click.ClickException, KeyError, TypeError) as error:
-            raise CheckFailed(f"cannot be read: {error}", "Try again in a moment.") from None
-        if not hooks:
-            raise CheckFailed(f"Logto has no webhook for {url}", fix)
-        if not any(hook.get("signingKey") == key for hook in hooks):
-            raise CheckFailed("LOGTO_WEBHOOK_SIGNING_KEY is not the key that Logto has", fix)
-        if not any(hook.get("enabled") for hook in hooks):
+            return "the key is set; LOGTO_M2M_APP_SECRET is not, so Logto was not asked"
+        api = ManagementApi(self.config.LOGTO_ENDPOINT.rstrip("/"))
+        await api.sign_in()
+        with expected():
+            hooks = [h for h in await api.call("GET", "hooks") if h["signingKey"] == key]
+            if hooks and hooks[0]["enabled"]:
+                return str(hooks[0]["config"]["url"])
+        if hooks:
             raise CheckFailed("it is disabled", "Enable it: Logto Console > Webhooks.")
-        return url
+        raise CheckFailed("no webhook has this key", "Run {{ cookiecutter.framework }} logto provision --create.")
 
     async def connector_file(self) -> str:
         """Whether the file makes a connector, with the variables that fill it in."""
         if not connector.FOLDER.exists():
             raise NotChecked("there is no folder connectors/ here")
-        try:
-            config = connector.filled(connector.read(), os.environ)
-        except connector.ConnectorFileError as error:
-            raise CheckFailed("cannot be used", str(error)) from None
-        wrong = connector.problems(config)
-        if wrong:
-            fix = "\n".join(f"{name} {what}." for name, what in wrong.items())
-            raise CheckFailed(f"{connector.FILE} is not right", fix)
+        config = connector.load(os.environ)
         waiting = connector.placeholders(config)
         if not waiting:
             return "filled in and well formed"
         # Whoever made the connector by hand has entered them in Logto, where they belong.
-        if self.done["microsoft"].ok:
+        if (await self.started["microsoft"]).ok:
             return "well formed; Logto has the client ID and secret"
         names = " and ".join(connector.VARIABLES[name] for name in waiting)
         fix = f"Set {names}: Azure portal > App registrations > your app."
         raise CheckFailed("well formed, but not filled in", fix)
-
-
-DISCOVERED = (
-    "issuer",
-    "authorization_endpoint",
-    "token_endpoint",
-    "end_session_endpoint",
-    "jwks_uri",
-)
-SIGN_IN_PAGE = ("socialSignInConnectorTargets", "socialConnectors")
 
 
 def _refusal(response: Response) -> str:

@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from app.config import PROJECT_DIR
+from app.config import PROJECT_DIR, ConfigError
 
 FILE = Path("connectors", "azure-ad.json")
 FOLDER = PROJECT_DIR / "connectors"
@@ -16,73 +16,44 @@ TARGET = "azuread"
 VARIABLES = {"clientId": "AZURE_CLIENT_ID", "clientSecret": "AZURE_CLIENT_SECRET"}
 GUID = "(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 PROMPTS = ("none", "login", "consent", "select_account")
-
-
-def _text(pattern: str) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
-
-
-# By the names of the connector itself, and stricter: it takes some values with which nobody can
-# sign in. What is right, and how that reads.
-REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "clientId": (_text(r"\S+"), "must be the Application (client) ID"),
-    "clientSecret": (_text(rf"(?!{GUID}$)\S+"), "must be the Value of a secret, not its Secret ID"),
-    "tenantId": (
-        _text("[A-Za-z0-9.-]+"),
-        "must be common, organizations, consumers, an ID or a domain",
-    ),
-    "cloudInstance": (
-        _text("https://[A-Za-z0-9.-]+/"),
-        "must be as https://login.microsoftonline.com/",
-    ),
-}
-OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "prompts": (
-        lambda value: value in [[], *([prompt] for prompt in PROMPTS)],
-        f"must be a list with one at most of {', '.join(PROMPTS)}",
-    ),
-    "scopes": (_text(".*"), "must be text, with blanks between the scopes"),
+# Stricter than the connector itself: it accepts some values with which nobody can sign in.
+RULES = {
+    "clientId": (r"\S+", "must be the Application (client) ID"),
+    "clientSecret": (rf"(?!{GUID}$)\S+", "must be the Value of a secret, not its Secret ID"),
+    "tenantId": ("[A-Za-z0-9.-]+", "must be common, organizations, consumers, an ID or a domain"),
+    "cloudInstance": ("https://[A-Za-z0-9.-]+/", "must be as https://login.microsoftonline.com/"),
+    "scopes": (".*", "must be text, with spaces between the scopes"),
 }
 
 
-class ConnectorFileError(ValueError):
-    """The file is not there or is not a JSON object."""
+def load(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the config in the file, in which variables replace their placeholders.
 
-
-def read() -> dict[str, Any]:
-    """What the file holds.
-
-    Raises:
-        ConnectorFileError: if that is no JSON object.
+    Raises ConfigError if Logto would refuse it, or would store it and nobody could sign in.
     """
     try:
         config = json.loads((PROJECT_DIR / FILE).read_text("utf-8-sig"))
     except OSError as error:
-        raise ConnectorFileError(f"{FILE} cannot be read: {error.strerror}.") from None
+        raise ConfigError(f"{FILE} cannot be read:\n  {error.strerror}.") from None
     except ValueError as error:
         hint = "JSON has no comments and no comma after the last entry."
-        raise ConnectorFileError(f"{FILE} is not JSON: {error}. {hint}") from None
+        raise ConfigError(f"{FILE} is not JSON:\n  {error}. {hint}") from None
     if not isinstance(config, dict):
-        raise ConnectorFileError(f"{FILE} must hold a JSON object.")
+        raise ConfigError(f"{FILE} is not right:\n  It must hold a JSON object.")
+    for name in placeholders(config):
+        config[name] = environ.get(VARIABLES[name]) or config[name]
+    wrong = []
+    for name, (pattern, rule) in RULES.items():
+        value = config.get(name, "")
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            wrong.append(f"  {name} {rule if name in config else f'is missing: it {rule}'}.")
+    if config.get("prompts", []) not in [[], *([prompt] for prompt in PROMPTS)]:
+        wrong.append(f"  prompts must be a list with one at most of {', '.join(PROMPTS)}.")
+    if wrong:
+        raise ConfigError("\n".join([f"{FILE} is not right:", *wrong]))
     return config
 
 
 def placeholders(config: Mapping[str, Any]) -> list[str]:
-    """The fields that wait for their variable, as `<client-id>` does."""
+    """Return the fields that wait for their variable, as `<client-id>` does."""
     return [name for name in VARIABLES if re.fullmatch("<.*>", str(config.get(name)))]
-
-
-def filled(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The config with AZURE_CLIENT_ID and AZURE_CLIENT_SECRET in place of their placeholders."""
-    given = {name: environ.get(VARIABLES[name]) for name in placeholders(config)}
-    return {**config, **{name: value for name, value in given.items() if value}}
-
-
-def problems(config: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with each field; a placeholder that has a variable is not."""
-    there = {name: rule for name, rule in OPTIONAL.items() if name in config}
-    return {
-        name: sentence if name in config else f"is missing: it {sentence}"
-        for name, (good, sentence) in {**REQUIRED, **there}.items()
-        if not good(config.get(name))
-    }

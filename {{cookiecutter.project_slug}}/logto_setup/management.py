@@ -2,13 +2,15 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from app.auth.oidc import LogtoUnavailable, request
-from app.config import ConfigError
+from app.config import LOOPBACK, ConfigError
 from app.server.logs import printable
 
 ROLE = "the role Logto Management API access"
@@ -28,10 +30,24 @@ def plain(what: str, value: object, *, secret: bool = False) -> str:
 
     Raises ManagementError if it has other characters than letters, digits, `.`, `_` and `-`.
     """
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", str(value)):
-        shown = "" if secret else f": {str(value)[:100]!r}"
-        raise ManagementError(f"{what} in Logto has unexpected characters{shown}.")
-    return str(value)
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._-]+", value):
+        return value
+    shown = "" if secret else f": {str(value)[:100]!r}"
+    raise ManagementError(f"{what} in Logto has unexpected characters{shown}.")
+
+
+@contextmanager
+def expected() -> Iterator[None]:
+    """Raise ManagementError if a response of Logto is not as the code inside expects it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ManagementError(f"Logto's Management API is not as expected: {error!r}.") from None
+
+
+def is_local(url: str) -> bool:
+    """Return whether a URL is on this machine, where Logto calls nobody."""
+    return LOOPBACK.fullmatch(urlsplit(url).hostname or "") is not None
 
 
 def default_resource(endpoint: str) -> str:
@@ -64,24 +80,19 @@ class ManagementApi:
             )
         resource = os.environ.get("LOGTO_MANAGEMENT_RESOURCE") or default_resource(self.endpoint)
         url = os.environ.get("LOGTO_MANAGEMENT_TOKEN_ENDPOINT") or f"{self.endpoint}/oidc/token"
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": app_id,
-            "client_secret": secret,
-            "resource": resource,
-            "scope": "all",
-        }
+        form = {"grant_type": "client_credentials", "scope": "all", "resource": resource}
+        form |= {"client_id": app_id, "client_secret": secret}
         try:
             response = await request("POST", url, data=form)
         except LogtoUnavailable as error:
             raise ManagementError(f"{url}: {error}.") from None
-        if response.error == "invalid_client":
-            raise ManagementError(f"Logto refuses {' or '.join(names)}.")
-        if response.error == "invalid_target":
-            hint = "LOGTO_MANAGEMENT_RESOURCE must be its identifier."
-            raise ManagementError(f"Logto has no Management API {resource}: {hint}")
+        reasons = {
+            "invalid_client": f"Logto refuses {' or '.join(names)}.",
+            "invalid_target": f"No Management API is {resource}: correct LOGTO_MANAGEMENT_RESOURCE.",
+        }
         if response.status != 200 or "access_token" not in response.json:
-            raise ManagementError(f"No token at {url}: {response.summary}.")
+            other = f"No token at {url}: {response.summary}."
+            raise ManagementError(reasons.get(response.error, other))
         self.headers["Authorization"] = f"Bearer {response.json['access_token']}"
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
@@ -99,3 +110,11 @@ class ManagementApi:
             message = f"{method} /api/{path}: {response.summary}.{hint}"
             raise ManagementError(message, response.status)
         return response.data
+
+    async def write(
+        self, path: str, known: dict[str, Any], body: dict[str, Any], about: dict[str, Any]
+    ) -> Any:
+        """Change an object that Logto has, or create it with what is about new ones only."""
+        if "id" in known:
+            return await self.call("PATCH", f"{path}/{plain('The ID', known['id'])}", body)
+        return await self.call("POST", path, {**about, **body})

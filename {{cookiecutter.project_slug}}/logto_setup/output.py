@@ -24,18 +24,13 @@ def say(text: str = "", colour: str | None = None) -> None:
     click.echo(text)
 
 
-def marks() -> dict[bool | None, str]:
-    """The marks for right, wrong and not checked, in signs that the terminal has."""
+def table(checks: Iterable[Check]) -> None:
+    """Print one line for each check, and under a red one what to do."""
+    signs = {True: "✓", False: "✗", None: "–"}
     try:
         "✓✗".encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
-        return {True: "OK", False: "!!", None: "--"}
-    return {True: "✓", False: "✗", None: "–"}
-
-
-def table(checks: Iterable[Check]) -> None:
-    """Print one line for each check, and under a red one what to do."""
-    signs = marks()
+        signs = {True: "OK", False: "!!", None: "--"}
     for check in checks:
         found, *more = check.found.splitlines()
         say(f"{signs[check.ok]:2} {check.label:24} {found}", COLOURS[check.ok])

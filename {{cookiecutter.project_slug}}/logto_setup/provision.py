@@ -8,26 +8,28 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from dotenv import load_dotenv, set_key
+from dotenv import dotenv_values, load_dotenv
 from environs import ValidationError
 
 {% if cookiecutter.api_resource %}
 from app.api import SCOPES
 {% endif %}
-from app.config import LOOPBACK, PROJECT_DIR, Config, ConfigError, check_callback_url
+from app.config import PROJECT_DIR, Config, ConfigError, check_callback_url
 
 from . import connector
-from .management import ManagementApi, ManagementError, plain
+from .management import ManagementApi, ManagementError, expected, is_local, plain
 from .output import say
 
-APPLICATIONS = "applications?types=Traditional&page_size=20"
+SIGNING_KEY = "LOGTO_WEBHOOK_SIGNING_KEY"
 EVENTS = ("User.Created", "User.Data.Updated", "User.Deleted", "User.SuspensionStatus.Updated")
+PAGE_SIZE, MOST_PAGES = 20, 500
+LINE = r"""(?m)^(\s*(?:export\s+)?NAME\s*=)(?:[ \t]*(?:'[^'\n]*'|"[^"\n]*")|.*?)(?=\s+#|\s*$)"""
 NO_SIGN_UP = {"identifiers": [], "password": False, "verify": False}
 AUDIENCES = {
     "common": "AzureADandPersonalMicrosoftAccount --requested-access-token-version 2",
@@ -53,10 +55,13 @@ async def run(
     Raises ConfigError if a variable or the connector file is wrong, before anything is sent, and
     ManagementError if Logto refuses, with what was done and what was not.
     """
+    file = Path(env_file or PROJECT_DIR / ".env").resolve()  # A symbolic link stays a link.
+    if env_file:
+        load_dotenv(file, override=True, encoding="utf-8")
     load_dotenv(PROJECT_DIR / ".env", encoding="utf-8")
-    for name in ("LOGTO_APP_ID", "LOGTO_APP_SECRET"):
-        if create and not os.environ.get(name, "").strip():
-            os.environ[name] = "unknown"
+    before, environ = dotenv_values(file, encoding="utf-8"), dict(os.environ)
+    for name in ("LOGTO_APP_ID", "LOGTO_APP_SECRET") if create else ():
+        os.environ[name] = environ.get(name, "").strip() or "unknown"
     config = Config.from_env()
     try:
         for url in callback_url:
@@ -64,11 +69,9 @@ async def run(
     except ValidationError as error:
         raise ConfigError(f"--callback-url: {error}") from None
     environments = [config, *(replace(config, LOGTO_CALLBACK_URL=url) for url in callback_url)]
-    endpoint = config.LOGTO_ENDPOINT.rstrip("/")
-    api = ManagementApi(endpoint)
+    api = ManagementApi(config.LOGTO_ENDPOINT.rstrip("/"))
     await api.sign_in()
-    file = Path(env_file or PROJECT_DIR / ".env") if create else None
-    plan = Plan(api, environments, social_only, file)
+    plan = Plan(api, config, environments, social_only, file if create else None)
     changes = await plan.changes()
     for change in changes:
         say(change.what, "green")
@@ -79,19 +82,22 @@ async def run(
     elif changes:
         await _write(changes)
         # Logto answers 200 also where it drops what it was sent.
-        left = await plan.changes()
-        if left:
+        if left := await plan.changes():
             raise ManagementError(f"Logto took, but did not keep: {_listed(left)}.")
         say("Done; Logto has all of it.")
     else:
         say("There is nothing to do: Logto has all of this.")
-    _say_azure(config, plan.azure, f"{endpoint}/callback/{plan.connector_id}")
+    for name, value in plan.variables.items():
+        if not env_file and environ.get(name, value) not in (value, before.get(name)):
+            say(f"{name} of the environment wins over {file}: remove it there.", "yellow")
+    plan.say_azure()
 
 
 async def _write(changes: list[Change]) -> None:
     for number, change in enumerate(changes):
         try:
-            await change.write()
+            with expected():
+                await change.write()
         except ManagementError as error:
             raise ManagementError(
                 f"{change.what}: {error.message}\n"
@@ -104,179 +110,191 @@ def _listed(changes: list[Change]) -> str:
     return ", ".join(change.what for change in changes) or "nothing"
 
 
+@dataclass
 class Plan:
-    """Compares what Logto has with what this app needs.
+    """Compares what Logto has with what this app needs in each of its environments.
 
-    After `changes`, `connector_id` is that of the connector and `azure` its config.
+    `--create` writes `variables` to `file`. `azure` is the config of the connector.
     """
 
-    def __init__(
-        self, api: ManagementApi, environments: list[Config], social_only: bool, file: Path | None
-    ) -> None:
-        """Take the app in each of its environments, and the file for `--create`."""
-        self.api = api
-        self.config = environments[0]
-        self.environments = environments
-        self.social_only = social_only
-        self.file = file
-        self.connector_id = connector.TARGET
-        self.azure: dict[str, Any] = {}
+    api: ManagementApi
+    config: Config
+    environments: list[Config]
+    social_only: bool
+    file: Path | None
+    variables: dict[str, str] = field(default_factory=dict)
+    connector_id: str = connector.TARGET
+    azure: dict[str, Any] = field(default_factory=dict)
 
     async def changes(self) -> list[Change]:
         """What is to be written, in this order; empty if Logto has it all."""
-        try:
+        with expected():
             found = [
                 await self.application(),
-                *([await self.webhook()] if self.file else []),
+                *([await self.webhook(), self.env_file(self.file)] if self.file else []),
                 await self.connector(),
                 await self.sign_in_experience(),
                 {% if cookiecutter.api_resource %}
                 await self.api_resource(),
                 {% endif %}
             ]
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ManagementError(f"Logto's Management API is not as expected: {error}.") from None
         return [change for change in found if change.differences]
 
     async def application(self) -> Change:
-        """The URLs of this app. With `--create`, a new application if there is none."""
+        """The URIs of this app. With `--create`, a new application if there is none."""
         known = await self._known_application()
-        there = known["oidcClientMetadata"]
-        merged, differences = dict(there), [] if known["id"] else [f"+ {self.config.APP_NAME}"]
+        metadata = known["oidcClientMetadata"]
+        differences = [] if "id" in known else ["+ Traditional web application"]
         homes = [each.POST_SIGN_OUT_URI for each in self.environments]
         for name, label, uris in (
             ("redirectUris", "redirect", [e.LOGTO_CALLBACK_URL for e in self.environments]),
             ("postLogoutRedirectUris", "post sign-out", homes),
         ):
-            new = [uri for uri in uris if uri not in there.get(name, [])]
-            merged[name] = [*there.get(name, []), *dict.fromkeys(new)]
+            new = [uri for uri in dict.fromkeys(uris) if uri not in metadata.get(name, [])]
+            metadata[name] = [*metadata.get(name, []), *new]
             differences += [f"+ {label} URI {uri}" for uri in new]
-        uri, old = self._public("backchannel-logout"), there.get("backchannelLogoutUri")
+        uri, old = self._public("backchannel-logout"), metadata.get("backchannelLogoutUri")
         # There is one at most. Logto never calls a URL of its own machine.
-        if old != uri and (not old or _is_local(old)):
-            merged |= {"backchannelLogoutUri": uri, "backchannelLogoutSessionRequired": True}
+        if old != uri and (not old or is_local(old)):
+            metadata |= {"backchannelLogoutUri": uri, "backchannelLogoutSessionRequired": True}
             differences.append(f"+ back-channel logout URI {uri}")
-        to_save = await self._credentials(known["id"]) if self.file and known["id"] else {}
-        differences += [f"~ {name} in {self.file}" for name in to_save]
 
         async def write() -> None:
-            body: dict[str, Any] = {"oidcClientMetadata": merged}
-            if known["id"]:
-                await self.api.call("PATCH", f"applications/{known['id']}", body)
-                self._save(to_save)
-            else:
-                body |= {"name": self.config.APP_NAME, "type": "Traditional"}
-                new = await self.api.call("POST", "applications", body)
-                self._save(await self._credentials(new["id"]))
+            about = {"name": self.config.APP_NAME, "type": "Traditional"}
+            body = {"oidcClientMetadata": metadata}
+            saved = await self.api.write("applications", known, body, about)
+            if "id" not in known:
+                self._save(LOGTO_APP_ID=plain("The App ID", saved["id"]))
+                self._save(LOGTO_APP_SECRET=await self._secret())
 
-        return Change(f"Application {known['id'] or self.config.APP_NAME}", differences, write)
+        return Change(f"Application {known.get('id', self.config.APP_NAME)}", differences, write)
 
-    async def _known_application(self) -> dict[str, Any]:
-        """Return the application that Logto has for this app. With `--create`, the ID may be empty."""
-        path = f"applications/{quote(self.config.LOGTO_APP_ID, safe='')}"
+    async def _known_application(self) -> Any:
+        """Return the application that Logto has. With `--create`, it may have no ID yet."""
+        app_id = self.variables.get("LOGTO_APP_ID", self.config.LOGTO_APP_ID)
         try:
-            found: dict[str, Any] = await self.api.call("GET", path)
-            return found
+            path = f"applications/{quote(app_id, safe='')}"
+            found = {**await self.api.call("GET", path), "id": app_id}
         except ManagementError as error:
             if not self.file or error.status != 404:
                 raise
-        page, callback = 1, self.config.LOGTO_CALLBACK_URL
-        # Names are not unique, so the callback must be the same too.
-        while items := await self.api.call("GET", f"{APPLICATIONS}&page={page}"):
-            for found in items:
-                uris = found["oidcClientMetadata"].get("redirectUris", [])
-                if found["name"] == self.config.APP_NAME and callback in uris:
-                    return found
-            page += 1
-        return {"id": "", "oidcClientMetadata": {}}
+            found = await self._application_by_name()
+        if self.file and "id" in found:
+            self.variables["LOGTO_APP_ID"] = plain("The App ID", found["id"])
+            self.variables["LOGTO_APP_SECRET"] = await self._secret()
+        return found
 
-    async def _credentials(self, app_id: str) -> dict[str, str]:
-        """Return what of the application's ID and secret the configuration does not have."""
-        plain("The App ID", app_id)
-        found = await self.api.call("GET", f"applications/{app_id}/secrets")
-        now = time.time() * 1000
-        secrets = [each["value"] for each in found if (each.get("expiresAt") or now + 1) > now]
-        if not secrets:
-            raise ManagementError(f"Application {app_id} has no secret that is valid: add one.")
-        wanted = {"LOGTO_APP_ID": app_id}
-        if self.config.LOGTO_APP_SECRET not in secrets:
-            wanted["LOGTO_APP_SECRET"] = plain("The App secret", secrets[0], secret=True)
-        return {n: value for n, value in wanted.items() if getattr(self.config, n) != value}
+    async def _application_by_name(self) -> Any:
+        """Return an application with this app's name and callback, because names are not unique."""
+        name, callback = self.config.APP_NAME, self.config.LOGTO_CALLBACK_URL
+        for page in range(1, MOST_PAGES):
+            query = f"types=Traditional&page={page}&page_size={PAGE_SIZE}"
+            items = await self.api.call("GET", f"applications?{query}")
+            for each in items:
+                if each["name"] == name and callback in each["oidcClientMetadata"]["redirectUris"]:
+                    return each
+            if len(items) < PAGE_SIZE:
+                break
+        return {"oidcClientMetadata": {}}
+
+    async def _secret(self) -> str:
+        """Return a valid secret of the application, the one of the configuration if it is one."""
+        app_id, now = self.variables["LOGTO_APP_ID"], time.time() * 1000
+        secrets = await self.api.call("GET", f"applications/{app_id}/secrets")
+        valid = [s["value"] for s in secrets if not s["expiresAt"] or s["expiresAt"] > now]
+        if not valid:
+            raise ManagementError(f"Application {app_id} has no valid secret: add one in Logto.")
+        current = self.config.LOGTO_APP_SECRET
+        return plain("The App secret", current if current in valid else valid[0], secret=True)
 
     async def webhook(self) -> Change:
-        """The webhook that tells the app of suspended and deleted users, and its signing key."""
-        uri = self._public("webhooks/logto")
-        hooks = [h for h in await self.api.call("GET", "hooks") if h["config"]["url"] == uri]
-        hook = hooks[0] if hooks else {"events": []}
-        events = sorted({*hook["events"], *EVENTS})
-        differences = [f"+ {event}" for event in events if event not in hook["events"]]
-        if not hooks:
-            differences.insert(0, f"+ webhook {uri}")
-        elif hook["signingKey"] != self.config.LOGTO_WEBHOOK_SIGNING_KEY:
-            differences.append(f"~ LOGTO_WEBHOOK_SIGNING_KEY in {self.file}")
+        """The webhook that tells the app of suspended and deleted users."""
+        url, key = self._public("webhooks/logto"), self.config.LOGTO_WEBHOOK_SIGNING_KEY
+        known = [h for h in await self.api.call("GET", "hooks") if h["config"]["url"] == url]
+        # URLs are not unique.
+        hook = next((h for h in known if h["signingKey"] == key), known[0] if known else {})
+        events = hook.get("events", [])
+        missing = [event for event in EVENTS if event not in events]
+        differences = [] if hook else [f"+ webhook {url}"]
+        differences += [f"+ {event}" for event in missing]
+        if hook:
+            self.variables[SIGNING_KEY] = plain("The signing key", hook["signingKey"], secret=True)
 
         async def write() -> None:
-            body = {"name": self.config.APP_NAME, "events": events, "config": {"url": uri}}
-            if hooks:
-                path = f"hooks/{plain('The ID of the webhook', hook['id'])}"
-                new = await self.api.call("PATCH", path, {"events": events})
-            else:
-                new = await self.api.call("POST", "hooks", body)
-            key = plain("The signing key", new["signingKey"], secret=True)
-            self._save({"LOGTO_WEBHOOK_SIGNING_KEY": key})
+            about = {"name": self.config.APP_NAME, "config": {"url": url}}
+            saved = await self.api.write("hooks", hook, {"events": [*events, *missing]}, about)
+            if not hook:
+                key = plain("The signing key", saved["signingKey"], secret=True)
+                self._save(**{SIGNING_KEY: key})
 
         return Change("Webhook", differences, write)
 
     def _public(self, path: str) -> str:
         """Return a URL of the app that Logto can call, if an environment is not on this machine."""
         homes = [each.POST_SIGN_OUT_URI for each in self.environments]
-        return next((home for home in homes if not _is_local(home)), homes[0]) + path
+        return next((home for home in homes if not is_local(home)), homes[0]) + path
 
-    def _save(self, values: dict[str, str]) -> None:
-        if self.file and values:
-            self.file.touch(mode=0o600)
-            self.file.chmod(0o600)
+    def env_file(self, file: Path) -> Change:
+        """The variables of the application and the webhook in a file."""
+        there = dotenv_values(file, encoding="utf-8")
+        names = ("LOGTO_APP_ID", "LOGTO_APP_SECRET", SIGNING_KEY)
+        differences = [f"~ {n}" for n in names if self.variables.get(n, "") != there.get(n)]
+
+        async def write() -> None:
+            self._save(**self.variables)
+
+        return Change(str(file), differences, write)
+
+    def _save(self, **values: str) -> None:
+        """Set variables in the env file, and change nothing else in it."""
+        assert self.file
+        self.variables |= values
+        new = self.file.with_name(".env.new")
+        try:
+            text = self.file.read_bytes().decode() if self.file.exists() else ""
             for name, value in values.items():
-                # It replaces the file in one step.
-                set_key(self.file, name, value, quote_mode="never")
-            self.config = replace(self.config, **values)  # type: ignore[arg-type]
-            say(f"{', '.join(values)}: written to {self.file}")
+                # dotenv's `set_key` drops empty lines, `export` and the comment of the line.
+                text, found = re.subn(LINE.replace("NAME", name), rf"\g<1>{value}", text)
+                if not found:
+                    text += "\n" if text and not text.endswith("\n") else ""
+                    text += f"{name}={value}\n"
+            new.unlink(missing_ok=True)
+            new.touch(mode=0o600)
+            new.write_bytes(text.encode())
+            # In one step, so that a crash loses nothing.
+            new.replace(self.file)
+        except OSError as error:
+            raise ManagementError(f"{self.file} cannot be written: {error.strerror}.") from None
+        say(f"{', '.join(values)}: written to {self.file}")
 
     async def connector(self) -> Change:
         """The Azure AD connector: the one that is there, of which Logto has one at most."""
-        everything = await self.api.call("GET", "connectors")
-        ours = [item for item in everything if item["connectorId"] == connector.FACTORY]
-        known = ours[0].get("config") or {} if ours else {}
-        wanted = _from_file()
-        for name in connector.placeholders(wanted):
-            if known.get(name):
-                wanted[name] = known[name]
+        items = await self.api.call("GET", "connectors")
+        ours: dict[str, Any] = next((i for i in items if i["connectorId"] == connector.FACTORY), {})
+        known = ours.get("config") or {}
+        wanted = connector.load(os.environ)
+        wanted |= {name: known[name] for name in connector.placeholders(wanted) if known.get(name)}
         self.azure = merged = {**known, **wanted}
         if "clientId" not in connector.placeholders(merged):
             plain("The client ID of the connector", merged["clientId"])
         if ours:
-            self.connector_id = plain("The ID of the connector", ours[0]["id"])
+            self.connector_id = plain("The ID of the connector", ours["id"])
         waiting = [connector.VARIABLES[name] for name in connector.placeholders(merged)]
         if waiting:
-            _say_azure(self.config, merged, f"{self.api.endpoint}/callback/{self.connector_id}")
+            self.say_azure()
             raise ConfigError(
                 f"Nothing was sent. Set {' and '.join(waiting)} in .env:\n"
                 "Azure portal > App registrations > your app; the commands above make one."
             )
+        shown = ("tenantId", "cloudInstance")  # The others may be secret.
         differences = [
-            # Only the names of what may be secret.
-            f"{'~' if known.get(name) else '+'} {name}"
-            + (f" {value}" if name in ("tenantId", "cloudInstance") else "")
+            f"{'~' if known.get(name) else '+'} {name} {value if name in shown else ''}".rstrip()
             for name, value in wanted.items()
             if known.get(name) != value
         ]
-        write = partial(
-            self.api.call, "PATCH", f"connectors/{self.connector_id}", {"config": merged}
-        )
-        if not ours:
-            body = {"id": self.connector_id, "connectorId": connector.FACTORY, "config": merged}
-            write = partial(self.api.call, "POST", "connectors", body)
-        return Change(f"Azure AD connector {self.connector_id}", differences, write)
+        about = {"id": self.connector_id, "connectorId": connector.FACTORY}
+        write = partial(self.api.write, "connectors", ours, {"config": merged}, about)
+        return Change(f"Microsoft connector {self.connector_id}", differences, write)
 
     async def sign_in_experience(self) -> Change:
         """The button on the sign-in page, and with `social_only` no other way to sign up."""
@@ -309,50 +327,31 @@ class Plan:
             resource = there or await self.api.call(
                 "POST", "resources", {"name": self.config.APP_NAME, "indicator": identifier}
             )
+            path = f"resources/{plain('The ID of the API resource', resource['id'])}/scopes"
             for name, text in missing.items():
-                body = {"name": name, "description": text}
-                there_id = plain("The ID of the API resource", resource["id"])
-                await self.api.call("POST", f"resources/{there_id}/scopes", body)
+                await self.api.call("POST", path, {"name": name, "description": text})
 
         differences = [] if there else [f"+ API identifier {identifier}"]
         differences += [f"+ scope {name}" for name in missing]
         return Change("API resource", differences, write)
 
     {% endif %}
-
-def _is_local(url: str) -> bool:
-    return LOOPBACK.fullmatch(urlsplit(url).hostname or "") is not None
-
-
-def _from_file() -> dict[str, Any]:
-    """Return the connector's config, in which client ID and secret may be placeholders.
-
-    Raises ConfigError if Logto would refuse it, or store it and be of no use.
-    """
-    try:
-        config = connector.filled(connector.read(), os.environ)
-    except connector.ConnectorFileError as error:
-        raise ConfigError(f"Nothing was sent. {error}") from None
-    wrong = [f"  {name} {what}." for name, what in connector.problems(config).items()]
-    if wrong:
-        raise ConfigError("\n".join([f"Nothing was sent. {connector.FILE} is not right:", *wrong]))
-    return config
-
-
-def _say_azure(config: Config, azure: dict[str, Any], uri: str) -> None:
-    """Say what Azure has to know, for the portal and as commands."""
-    say("\nIn Azure, App registrations > your app > Authentication > Web > Redirect URIs:")
-    say(f"  {uri}")
-    if "clientId" not in connector.placeholders(azure):
-        say("Or paste this after az login; it replaces all redirect URIs that are there:")
-        say(f'  az ad app update --id "{azure["clientId"]}" --web-redirect-uris "{uri}"')
-        return
-    # Without what the shells would take for their own.
-    name = re.sub(r"[^\w .-]", "", config.APP_NAME).strip(" .-") or config.LOGTO_APP_ID
-    audience = AUDIENCES.get(str(azure["tenantId"]), "AzureADMyOrg")
-    say("Or paste these after az login, the second with the appId that the first prints:")
-    say(
-        f'  az ad app create --display-name "{name}" --web-redirect-uris "{uri}"'
-        f" --sign-in-audience {audience}"
-    )
-    say('  az ad app credential reset --id "<appId>" --display-name Logto')
+    def say_azure(self) -> None:
+        """Say what Azure has to know, for the portal and as commands."""
+        uri = f"{self.api.endpoint}/callback/{self.connector_id}"
+        say("\nIn Azure, App registrations > your app > Authentication > Web > Redirect URIs:")
+        say(f"  {uri}")
+        if "clientId" not in connector.placeholders(self.azure):
+            say("Or paste this after az login; it replaces all redirect URIs that are there:")
+            client_id = self.azure["clientId"]
+            say(f'  az ad app update --id "{client_id}" --web-redirect-uris "{uri}"')
+            return
+        # Without what the shells would take for their own.
+        name = re.sub(r"[^\w .-]", "", self.config.APP_NAME).strip(" .-")
+        audience = AUDIENCES.get(str(self.azure["tenantId"]), "AzureADMyOrg")
+        say("Or paste these after az login, the second with the appId that the first prints:")
+        say(
+            f'  az ad app create --display-name "{name or self.config.LOGTO_APP_ID}"'
+            f' --web-redirect-uris "{uri}" --sign-in-audience {audience}'
+        )
+        say('  az ad app credential reset --id "<appId>" --display-name Logto')

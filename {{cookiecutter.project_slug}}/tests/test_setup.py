@@ -48,7 +48,8 @@ def run(fresh_logto: LocalLogto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("app.config.PROJECT_DIR", tmp_path)
+    for module in ("logto_setup.provision", "app.config"):
+        monkeypatch.setattr(f"{module}.PROJECT_DIR", tmp_path)
     return lambda *words, **more: CliRunner().invoke(commands, words, env=more)
 
 
@@ -81,6 +82,21 @@ def test_provision_prepares_an_empty_logto_once(run: Run, fresh_logto: LocalLogt
     assert "nothing to do" in run("provision").output
 
 
+def test_create_makes_an_application_and_a_webhook_once(
+    run: Run, fresh_logto: LocalLogto, tmp_path: Path
+) -> None:
+    done = run("provision", "--create", LOGTO_APP_ID="new-app")
+    assert done.exit_code == 0, done.output
+    (app_id,) = fresh_logto.applications.keys() - {"test-app", "local-m2m"}
+    lines = (tmp_path / ".env").read_text().splitlines()
+    assert lines == [
+        f"LOGTO_APP_ID={app_id}",
+        f"LOGTO_APP_SECRET={fresh_logto.applications[app_id].secret}",
+        f"LOGTO_WEBHOOK_SIGNING_KEY={fresh_logto.hooks[0]['signingKey']}",
+    ]
+    assert "nothing to do" in run("provision", "--create", LOGTO_APP_ID="new-app").output
+
+
 @pytest.mark.parametrize(
     ("endpoint", "resource"),
     [
@@ -93,4 +109,4 @@ def test_each_tenant_has_its_management_api(endpoint: str, resource: str) -> Non
 
 
 def test_the_connector_file_has_no_secret() -> None:
-    assert connector.read()["clientSecret"] == "<client-secret>"
+    assert connector.load({})["clientSecret"] == "<client-secret>"

@@ -45,10 +45,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}, api_scopes: Iterabl
     app.extensions["remembered_tokens"] = RememberedTokens()
 {% else %}
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
-    """Add sign-in with Logto, after all other pages: the callback must have a path of its own.
-
-    Raises ConfigError if the path of LOGTO_CALLBACK_URL is the path of another page.
-    """
+    """Add sign-in with Logto, after all other pages. Raises ConfigError if one has the callback's path."""
     app.extensions["logto_client"] = AppLogtoClient(app.config)
 {% endif %}
     app.jinja_env.globals["current_user"] = current_user
@@ -59,7 +56,5 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     path = "/" + path.removeprefix(app.config["HOME_PATH"]).removeprefix("/")
     used = {rule.rule.rstrip("/") for rule in app.url_map.iter_rules() if not rule.arguments}
     if path.rstrip("/") in used or path.startswith(f"{app.static_url_path}/"):
-        raise ConfigError(
-            f"LOGTO_CALLBACK_URL: {path!r} is the path of another page. Choose another path."
-        )
+        raise ConfigError(f"LOGTO_CALLBACK_URL: {path!r} is the path of another page; change it.")
     app.add_url_rule(path, "auth.callback", routes.callback, strict_slashes=False)

@@ -9,11 +9,7 @@ from ..server.sessions import session
 
 
 class SessionStorage(Storage):
-    """The SDK's storage, in the {{ cookiecutter.framework | capitalize }} session or in another mapping.
-
-    The session is kept on the server. So tokens never reach the browser, and the size of a cookie
-    does not limit their number.
-    """
+    """The SDK's storage, in the {{ cookiecutter.framework | capitalize }} session on the server, or in another mapping."""
 
     def __init__(self, data: MutableMapping[str, Any] = session) -> None:
         self.data = data

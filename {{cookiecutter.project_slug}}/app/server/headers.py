@@ -52,23 +52,31 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     )
     fixed = dict(policy.headers)
     own, root = urlsplit(app.config["ORIGIN"]), app.config["HOME_PATH"].rstrip("/")
+
+    def is_trusted(host: str) -> bool:
+        """Return whether TRUSTED_HOSTS, if there is one, names the host. It gets the app's own."""
+        trusted = app.config.get("TRUSTED_HOSTS")
+        if trusted is not None and own.hostname not in trusted:
+            trusted = app.config["TRUSTED_HOSTS"] = [*trusted, own.hostname]
+        return trusted is None or host_is_trusted(host, trusted)
+
     # For `url_for` outside of a request.
     {% if cookiecutter.framework == "quart" %}
     app.config.update(SERVER_NAME=own.netloc, PREFER_SECURE_URLS=https)
     app.url_map.bind = partial(app.url_map.bind, script_name=root)  # type: ignore[method-assign]
     asgi_app = app.asgi_app
 
-    async def use_own_url(scope: Any, receive: Any, send: Any) -> None:
+    async def use_own_url(scope: Any, receive: Any, send: Any) -> Any:
         """Take host, scheme and root path from the configuration, and never from the request."""
         # Werkzeug needs seconds to read 30,000 spaces in a header, and all other requests wait.
         sent = [(name, SPACES.sub(b" ", value)) for name, value in scope.get("headers", ())]
         host, path = dict(sent).get(b"host", b"").decode("latin-1"), scope.get("path", "")
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
-        trusted = None if path in HEALTH else app.config.get("TRUSTED_HOSTS")
-        if not HOST.fullmatch(host) or (trusted and not host_is_trusted(host, trusted)):
+        if not HOST.fullmatch(host) or not (is_trusted(host) or path in HEALTH):
+            if scope["type"] == "websocket":
+                return await send({"type": "websocket.close"})
             await send({"type": "http.response.start", "status": 400, "headers": []})
-            await send({"type": "http.response.body"})
-            return
+            return await send({"type": "http.response.body", "body": b""})
         headers = [pair for pair in sent if pair[0] not in (b"host", b"x-requested-host")]
         headers.append((b"host", own.netloc.encode()))
         if host != own.netloc:
@@ -92,8 +100,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
                 environ[name] = SPACES.sub(" ", environ[name])
         host, path = environ.get("HTTP_HOST", ""), environ["PATH_INFO"]
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
-        trusted = None if path in HEALTH else app.config["TRUSTED_HOSTS"]
-        if not HOST.fullmatch(host) or (trusted and not host_is_trusted(host, trusted)):
+        if not HOST.fullmatch(host) or not (is_trusted(host) or path in HEALTH):
             return Response("Bad Request", 400)(environ, start_response)
         environ.pop("HTTP_X_REQUESTED_HOST", None)
         if host != own.netloc:

@@ -25,11 +25,7 @@ LONGEST_PATH = 500  # Characters of a path that are logged.
 
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
-    """Log every request of the app, and write the whole log of this process to standard error.
-
-    LOG_FORMAT is `text` or `json`. The traceback of an exception follows its line in text, and is
-    a field in JSON.
-    """
+    """Log every request, and write the whole log of this process to standard error."""
     plain = app.config["LOG_FORMAT"] == "text"
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name("app")

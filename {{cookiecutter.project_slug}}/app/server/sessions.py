@@ -98,10 +98,7 @@ class Session(dict[str, Any], SessionMixin):
         self.clear()
 
     {{ cookiecutter.__async }}def commit(self) -> None:
-        """Write the changed entries and no others, so that parallel requests lose nothing.
-
-        Raises StoreUnavailable.
-        """
+        """Write the changed entries and no others, so that parallel requests lose nothing."""
         if self.left_behind:
             # If another request has deleted the session, the browser has a newer cookie by now.
             self.ended |= {{ cookiecutter.__await }}store.delete(self.left_behind)
@@ -122,10 +119,7 @@ class Session(dict[str, Any], SessionMixin):
         self.saved = saved
 
     {{ cookiecutter.__async }}def reload(self) -> None:
-        """Save the changes of this request, and load what other requests have saved.
-
-        A session that has ended meanwhile becomes empty.
-        """
+        """Save, and load what other requests have saved: nothing if the session has ended."""
         {{ cookiecutter.__await }}self.commit()
         self.saved = {{ cookiecutter.__await }}store.load(self.key) if self.key else None
         self.clear()

@@ -11,30 +11,30 @@ import asyncio
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-{% if cookiecutter.framework == "quart" %}
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-{% endif %}
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 {% if cookiecutter.framework == "quart" %}
 from quart.sessions import session_json_serializer as tagged
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis import exceptions
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 {% else %}
 from flask.sessions import session_json_serializer as tagged
-from redis import BlockingConnectionPool, Redis, RedisCluster
+from redis import BlockingConnectionPool, Redis, RedisCluster, exceptions
 {% endif %}
 from redis.backoff import NoBackoff
-from redis.exceptions import MovedError, ReadOnlyError, RedisClusterException, RedisError
 {% if cookiecutter.framework == "flask" %}
 from redis.retry import Retry
 {% endif %}
 
 TIME_LIMIT = 3.0  # Seconds to wait for a locked file, or for Redis.
+CONNECTIONS = 50  # Of one process to Redis.
+IS_CLUSTER = "this Redis is a cluster: begin SESSION_URL with redis+cluster:// or rediss+cluster://"
 APP = "{{ cookiecutter.project_slug }}"
 Index = Mapping[str, str | None]
 """How to find a session again: the `sub` of its user, and its `sid` at the provider."""
@@ -42,6 +42,10 @@ Index = Mapping[str, str | None]
 
 class StoreUnavailable(Exception):
     """The session store cannot be reached, read or written."""
+
+
+class StoreFull(StoreUnavailable):
+    """Redis has no memory for this. It can still delete."""
 
 
 class SQLiteStore:
@@ -206,22 +210,31 @@ class RedisStore:
     """
 
     def __init__(self, url: str, prefix: str) -> None:
-        self._url = url
+        self._url = url.replace("+cluster:", ":", 1)
         self._prefix = prefix
-        self._cluster = "+cluster:" in url
+        self._cluster = self._url != url
+        {% if cookiecutter.framework == "quart" %}
+        self._turns = asyncio.Semaphore(CONNECTIONS)
+        {% else %}
+        self._threads = ThreadPoolExecutor(CONNECTIONS)
+        {% endif %}
 
     @cached_property
     def _redis(self) -> Any:
-        """The client. It is made when it is needed, because that of a cluster asks the cluster."""
-        url, limit = self._url.replace("+cluster:", ":", 1), TIME_LIMIT
-        limits: Any = {"socket_timeout": limit, "socket_connect_timeout": limit}
-        if self._cluster:
-            return RedisCluster.from_url(url, max_connections=1000, decode_responses=True, **limits)
+        """The client. It is made when it is needed: the one for a cluster may connect at once."""
+        options: Any = {"socket_timeout": TIME_LIMIT, "socket_connect_timeout": TIME_LIMIT}
         # Try once more: the server may have closed an idle connection, or be a replica by now.
-        limits |= {"retry": Retry(NoBackoff(), 1), "retry_on_error": [ReadOnlyError]}
+        again = Retry(NoBackoff(), 1, (exceptions.ConnectionError, exceptions.ReadOnlyError))
+        options |= {"retry": again, "max_connections": CONNECTIONS, "decode_responses": True}
+        if self._cluster:
+            return RedisCluster.from_url(self._url, **options)
+        {% if cookiecutter.framework == "quart" %}
+        return Redis.from_url(self._url, **options)
+        {% else %}
         # When all connections are in use, a request waits for one and does not fail.
-        limits |= {"max_connections": 50, "timeout": limit, "decode_responses": True}
-        return Redis.from_pool(cast(Any, BlockingConnectionPool.from_url(url, **limits)))
+        pool: Any = BlockingConnectionPool.from_url(self._url, timeout=TIME_LIMIT, **options)
+        return Redis.from_pool(pool)
+        {% endif %}
 
     {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
         entries = {{ cookiecutter.__await }}self._call("hgetall", self._name("session", key))
@@ -231,7 +244,8 @@ class RedisStore:
         name, now = self._name("session", key), time.time()
         sub, sid = index.get("sub"), index.get("sid")
         kinds = {"sub": sub, "sid" if sid else "no-sid": sid or sub}
-        with _errors():
+
+        def save() -> Any:
             pipeline = self._redis.pipeline(transaction=not self._cluster)
             for kind, value in kinds.items() if sub else ():
                 index_name = self._name(kind, value)
@@ -240,7 +254,9 @@ class RedisStore:
                 pipeline.expire(index_name, ttl)
             pipeline.hset(name, mapping={k: tagged.dumps(v) for k, v in data.items()})
             pipeline.expire(name, ttl)
-            {{ cookiecutter.__await }}pipeline.execute()
+            return pipeline.execute()
+
+        {{ cookiecutter.__await }}self._run(save)
 
     {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
         values = [text for item in changed.items() for text in (item[0], tagged.dumps(item[1]))]
@@ -271,29 +287,53 @@ class RedisStore:
 
     {{ cookiecutter.__async }}def info(self) -> list[dict[str, Any]]:
         """Return what each Redis server says of itself."""
-        found = {{ cookiecutter.__await }}self._call("info")
-        return list(found.values()) if self._cluster else [found]
+        nodes = {"target_nodes": RedisCluster.PRIMARIES} if self._cluster else {}
+        found = {{ cookiecutter.__await }}self._call("info", **nodes)
+        return [found] if "redis_version" in found else list(found.values())
 
     {{ cookiecutter.__async }}def close(self) -> None:
-        {{ cookiecutter.__await }}self._redis.{{ "aclose" if cookiecutter.framework == "quart" else "close" }}()
+        if client := vars(self).get("_redis"):
+            {{ cookiecutter.__await }}client.{{ "aclose" if cookiecutter.framework == "quart" else "close" }}()
 
     def _name(self, kind: str, value: str | None) -> str:
         return f"{APP}:{kind}:{self._prefix}{value}"
 
     {{ cookiecutter.__async }}def _call(self, command: str, *args: Any, **options: Any) -> Any:
-        with _errors():
-            return {{ cookiecutter.__await }}getattr(self._redis, command)(*args, **options)
+        return {{ cookiecutter.__await }}self._run(lambda: getattr(self._redis, command)(*args, **options))
 
+    {% if cookiecutter.framework == "quart" %}
+    async def _run(self, send: Callable[[], Any]) -> Any:
+        """Await what `send` returns, for a few seconds, also if all connections are in use."""
+        with _errors():
+            async with asyncio.timeout(TIME_LIMIT + 1), self._turns:
+                return await send()
+
+    {% else %}
+    def _run(self, send: Callable[[], Any]) -> Any:
+        if not self._cluster:
+            with _errors():
+                return send()
+        # To find a cluster that is silent, redis-py asks each server in turn, for one request at a
+        # time. So the requests wait for it in threads, and only for a few seconds.
+        result = self._threads.submit(send)
+        try:
+            with _errors():
+                return result.result(TIME_LIMIT + 1)
+        finally:
+            result.cancel()
+
+    {% endif %}
 
 @contextmanager
 def _errors() -> Iterator[None]:
     try:
         yield
-    except MovedError as error:
-        advice = "write redis+cluster:// or rediss+cluster:// in SESSION_URL"
-        raise StoreUnavailable(f"this Redis is a cluster: {advice}") from error
-    except (RedisError, RedisClusterException) as error:
-        raise StoreUnavailable(str(error)) from error
+    except (exceptions.MovedError, exceptions.ClusterCrossSlotError) as error:
+        raise StoreUnavailable(IS_CLUSTER) from error
+    except exceptions.OutOfMemoryError as error:
+        raise StoreFull(str(error)) from error
+    except (exceptions.RedisError, exceptions.RedisClusterException, TimeoutError) as error:
+        raise StoreUnavailable(str(error) or "Redis does not respond") from error
 
 
 Store = SQLiteStore | RedisStore

@@ -1,0 +1,75 @@
+"""How the image's server lives and ends: a worker that crashes or hangs, and where it listens."""
+
+import json
+import os
+import shlex
+import signal
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from conftest import Bake
+from images import instructions
+from processes import Process, free_port, until
+
+pytestmark = [pytest.mark.slow]
+
+FRAMEWORKS = pytest.mark.parametrize("framework", ["flask", "quart"])
+
+
+def start(
+    bake: Bake, framework: str, folder: Path, port: int, **variables: str
+) -> AbstractContextManager[Process]:
+    """Start a bake with the CMD and the GRANIAN_ variables of its Dockerfile."""
+    project = bake(framework=framework)
+    settings: dict[str, str] = {}
+    for word, rest in instructions(project.read("Dockerfile")):
+        if word == "ENV":
+            settings |= dict(pair.split("=", 1) for pair in shlex.split(rest))
+        elif word == "CMD":
+            command = json.loads(rest)
+    environ = {name: text for name, text in settings.items() if name.startswith("GRANIAN_")}
+    # The image waits for longer.
+    environ["GRANIAN_WORKERS_KILL_TIMEOUT"] = environ["GRANIAN_WORKERS_KILL_TIMEOUT"][:1]
+    environ |= {"GRANIAN_PORT": str(port), "LOGTO_APP_SECRET": "hush", **variables}
+    return project.start(*command, **environ, SESSION_URL=f"sqlite:///{folder}/s.sqlite3")
+
+
+def works(url: str) -> bool:
+    with suppress(httpx2.HTTPError):
+        return httpx2.get(f"{url}/healthz").is_success
+    return False
+
+
+@FRAMEWORKS
+def test_a_crashed_worker_is_replaced(bake: Bake, framework: str, tmp_path: Path) -> None:
+    port = free_port()
+    with start(bake, framework, tmp_path, port) as server:
+        server.wait_for(f"http://localhost:{port}/healthz")
+        crashed = server.family[-1]
+        os.kill(crashed, signal.SIGKILL)
+        until(lambda: server.family[-1] not in (crashed, server.family[0]))
+        until(lambda: works(f"http://localhost:{port}"))
+
+
+@FRAMEWORKS
+def test_a_worker_that_hangs_does_not_keep_the_server_from_stopping(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    with start(bake, framework, tmp_path, port) as server:
+        server.wait_for(f"http://localhost:{port}/healthz")
+        os.kill(server.family[-1], signal.SIGSTOP)
+        server.send(signal.SIGTERM)
+        server.exit_code()
+
+
+@FRAMEWORKS
+def test_it_listens_on_ipv6_too_if_its_host_says_so(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    with start(bake, framework, tmp_path, port, GRANIAN_HOST="::") as server:
+        server.wait_for(f"http://[::1]:{port}/healthz")
+        assert works(f"http://127.0.0.1:{port}")
