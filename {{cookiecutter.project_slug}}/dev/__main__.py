@@ -1,7 +1,5 @@
 """The app and the local Logto in one terminal.
 
-    python -m dev [--port 3000] [--logto-port 3001]
-
 The app starts again whenever one of its files is saved. Ctrl-C stops both.
 """
 
@@ -33,9 +31,7 @@ STATIC = re.compile(r" app\.server\.logs: (GET|HEAD) /static/\S+ [23]")
 
 def main() -> int:
     """Run until Ctrl-C, or until the app cannot start; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dev", description="Run the app, and the local Logto beside it."
-    )
+    parser = argparse.ArgumentParser("python -m dev", description="Run the app and the local Logto.")
     parser.add_argument("--port", type=int, help="of the app (as in .env, or 3000)")
     parser.add_argument("--logto-port", type=int, help="of the local Logto (as in .env, or 3001)")
     options = parser.parse_args()
@@ -86,9 +82,7 @@ def main() -> int:
         return run_with_reload(app_port, environ, stand_in, welcome)
 
 
-def run_with_reload(
-    port: int, environ: Mapping[str, str], stand_in: LocalLogto, welcome: str
-) -> int:
+def run_with_reload(port: int, environ: Mapping[str, str], logto: LocalLogto, welcome: str) -> int:
     """Run the app, again after each change. Return the exit code of an app that cannot start.
 
     `welcome` is printed when the app listens. A mistake in a file ends the app until a change.
@@ -98,7 +92,7 @@ def run_with_reload(
     command = [sys.executable, "-m", "{{ cookiecutter.framework }}", "run", "--debug", "--no-reload"]
     command += ["--host", "localhost", "--port", str(port)]
     options: dict[str, Any] = {"cwd": ROOT, "env": environ, "encoding": "utf-8"}
-    page = stand_in.app.jinja_env.get_template("stopped.html")
+    page = logto.app.jinja_env.get_template("stopped.html")
     changed = False
     while True:
         files, last = saved_files(), deque[str](maxlen=12)
@@ -132,7 +126,7 @@ def run_with_reload(
                 app.wait(5)
             app.kill()
         print("A file has changed: starting the app again.", flush=True)
-        stand_in.follow_app()
+        logto.follow_app()
         changed = True
 
 
@@ -141,10 +135,9 @@ def show_log(log: IO[str], last: deque[str]) -> None:
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     for line in log:
         last.append(line)
-        level = "".join(line.split()[2:3])
-        colour = None if plain else COLOURS.get(level)
+        colour = None if plain else COLOURS.get("".join(line.split()[2:3]))
         if not STATIC.search(line):
-            click.secho(line, fg=colour, reset=bool(colour), nl=False, err=True)
+            click.secho(line.rstrip("\n"), fg=colour, reset=bool(colour), err=True)
 
 
 def saved_files() -> dict[Path, float]:

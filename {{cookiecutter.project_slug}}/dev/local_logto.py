@@ -3,8 +3,6 @@
 It responds as the real Logto does (endpoints, claims, error bodies, lifetimes of tokens), so an
 app that works with it works with Logto. Anybody can sign in as anybody, so it serves this machine
 only. It is not for production.
-
-    python -m dev.local_logto
 """
 
 import argparse
@@ -198,9 +196,7 @@ class LocalLogto(StandIn, Server):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m dev.local_logto`: the stand-in alone, for the app of `.env`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dev.local_logto", description="Run the local Logto alone."
-    )
+    parser = argparse.ArgumentParser("python -m dev.local_logto", description="Run the local Logto.")
     parser.add_argument("--port", type=int, default=3001)
     blank = "know the app's ID only, to try `logto provision`"
     parser.add_argument("--blank", action="store_true", help=blank)
