@@ -31,7 +31,7 @@ STATIC = re.compile(r" app\.server\.logs: (GET|HEAD) /static/\S+ [23]")
 
 def main() -> int:
     """Run until Ctrl-C, or until the app cannot start; return its exit code."""
-    parser = argparse.ArgumentParser("python -m dev", description="Run the app and the local Logto.")
+    parser = argparse.ArgumentParser("python -m dev", description="The app and the local Logto")
     parser.add_argument("--port", type=int, help="of the app (as in .env, or 3000)")
     parser.add_argument("--logto-port", type=int, help="of the local Logto (as in .env, or 3001)")
     options = parser.parse_args()

@@ -190,13 +190,13 @@ class LocalLogto(StandIn, Server):
 
     def follow_app(self) -> None:
         """Take over the scopes that app/api.py names by now."""
-        if self.own_resource in self.resources and (scopes := api_scopes()):
-            self.resources[self.own_resource] = scopes
+        if (name := self.own_resource) and name in self.resources and (scopes := api_scopes()):
+            self.resources[name] = scopes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m dev.local_logto`: the stand-in alone, for the app of `.env`."""
-    parser = argparse.ArgumentParser("python -m dev.local_logto", description="Run the local Logto.")
+    parser = argparse.ArgumentParser("python -m dev.local_logto", description="The local Logto")
     parser.add_argument("--port", type=int, default=3001)
     blank = "know the app's ID only, to try `logto provision`"
     parser.add_argument("--blank", action="store_true", help=blank)

@@ -126,6 +126,7 @@ class Checks:
             folder = {{ cookiecutter.framework | capitalize }}("app").instance_path
             store = open_store(self.config.SESSION_URL, folder, self.config.SESSION_PREFIX)
             {{ cookiecutter.__await }}store.ping()
+            servers = []
             with suppress(StoreUnavailable):  # Not every user of a Redis may send INFO.
                 servers = {{ cookiecutter.__await }}store.info() if isinstance(store, RedisStore) else []
             {{ cookiecutter.__await }}store.close()
