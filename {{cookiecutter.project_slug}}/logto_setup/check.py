@@ -121,7 +121,7 @@ class Checks:
 
     async def session_store(self) -> str:
         """Whether sessions can be written."""
-        found = self.config.SESSION_URL.partition(":")[0]
+        found, servers = self.config.SESSION_URL.partition(":")[0], []
         try:
             folder = {{ cookiecutter.framework | capitalize }}("app").instance_path
             store = open_store(self.config.SESSION_URL, folder, self.config.SESSION_PREFIX)
