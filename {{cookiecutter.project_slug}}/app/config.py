@@ -31,7 +31,6 @@ Others: `"google": ("Google", "social:google")`, `"acme": ("Acme", "sso:<ID of t
 """
 
 SLUG = "{{ cookiecutter.project_slug }}"
-LOG_FORMATS = ("text", "json")
 LOOPBACK = re.compile(r"(.+\.)?localhost|127(\.[0-9]{1,3}){3}|::1")  # RFC 6761, 6.3.
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
@@ -240,6 +239,5 @@ RULES = {
     "SESSION_URL": _session_url,
     "SESSION_LIFETIME_HOURS": validate.Range(1),
     "SESSION_IDLE_HOURS": validate.Range(0),
-    "LOG_FORMAT": validate.OneOf(LOG_FORMATS),
+    "LOG_FORMAT": validate.OneOf(("text", "json")),
 }
-"""What each value must be like."""

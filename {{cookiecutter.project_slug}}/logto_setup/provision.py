@@ -50,11 +50,8 @@ class Change:
 async def run(
     dry_run: bool, social_only: bool, create: bool, env_file: str | None, callback_url: list[str]
 ) -> None:
-    """Say what will be done and do it.
-
-    Raises ConfigError if a variable or the connector file is wrong, before anything is sent, and
-    ManagementError if Logto refuses, with what was done and what was not.
-    """
+    """Say what will be done and do it. Raises ConfigError before anything is sent, or
+    ManagementError, which says what was done and what was not."""
     file = Path(env_file or PROJECT_DIR / ".env").resolve()  # A symbolic link stays a link.
     if env_file:
         load_dotenv(file, override=True, encoding="utf-8")

@@ -52,14 +52,6 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     )
     fixed = dict(policy.headers)
     own, root = urlsplit(app.config["ORIGIN"]), app.config["HOME_PATH"].rstrip("/")
-
-    def is_trusted(host: str) -> bool:
-        """Return whether TRUSTED_HOSTS, if there is one, names the host. It gets the app's own."""
-        trusted = app.config.get("TRUSTED_HOSTS")
-        if trusted is not None and own.hostname not in trusted:
-            trusted = app.config["TRUSTED_HOSTS"] = [*trusted, own.hostname]
-        return trusted is None or host_is_trusted(host, trusted)
-
     # For `url_for` outside of a request.
     {% if cookiecutter.framework == "quart" %}
     app.config.update(SERVER_NAME=own.netloc, PREFER_SECURE_URLS=https)
@@ -72,7 +64,9 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         sent = [(name, SPACES.sub(b" ", value)) for name, value in scope.get("headers", ())]
         host, path = dict(sent).get(b"host", b"").decode("latin-1"), scope.get("path", "")
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
-        if not HOST.fullmatch(host) or not (is_trusted(host) or path in HEALTH):
+        trusted = app.config.get("TRUSTED_HOSTS")
+        allowed = not trusted or path in HEALTH or host_is_trusted(host, [*trusted, own.hostname])
+        if not HOST.fullmatch(host) or not allowed:
             if scope["type"] == "websocket":
                 return await send({"type": "websocket.close"})
             await send({"type": "http.response.start", "status": 400, "headers": []})
@@ -100,7 +94,10 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
                 environ[name] = SPACES.sub(" ", environ[name])
         host, path = environ.get("HTTP_HOST", ""), environ["PATH_INFO"]
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
-        if not HOST.fullmatch(host) or not (is_trusted(host) or path in HEALTH):
+        if trusted := app.config["TRUSTED_HOSTS"]:
+            trusted = app.config["TRUSTED_HOSTS"] = [*{*trusted, own.hostname}]
+        allowed = not trusted or path in HEALTH or host_is_trusted(host, trusted)
+        if not HOST.fullmatch(host) or not allowed:
             return Response("Bad Request", 400)(environ, start_response)
         environ.pop("HTTP_X_REQUESTED_HOST", None)
         if host != own.netloc:
