@@ -124,7 +124,6 @@ class Checks:
         try:
             folder = {{ cookiecutter.framework | capitalize }}("app").instance_path
             store = open_store(self.config.SESSION_URL, folder, self.config.SESSION_PREFIX)
-            servers = []
             for _ in range(9):  # On a cluster, a ping may meet the right server.
                 {{ cookiecutter.__await }}store.ping()
             with suppress(StoreUnavailable):  # Not every user of a Redis may send INFO.
