@@ -67,10 +67,7 @@ class NotChecked(Exception):
 
 
 async def run() -> list[Check]:
-    """Return all checks, in the order of CHECKS. This ends within seconds.
-
-    Only what has a button in `app/config.py` is checked of Microsoft and of enterprise SSO.
-    """
+    """Return the checks, without Microsoft and enterprise SSO if they have no button."""
     ways = " ".join(way for _, way in CONNECTORS.values())
     needed = {"enterprise_sso": "sso:"}
     needed |= dict.fromkeys(("microsoft", "connector_file"), f"social:{connector.TARGET}")
@@ -257,7 +254,7 @@ class Checks:
         wanted = {way.removeprefix("sso:") for _, way in CONNECTORS.values() if "sso:" in way}
         if wanted <= offered:
             return "on the sign-in page"
-        fix = "Logto Console > Enterprise SSO: copy its ID to app/config.py, and add a domain to it."
+        fix = "Logto Console > Enterprise SSO: copy the ID to app/config.py, and add a domain."
         raise CheckFailed(f"not on the sign-in page: {', '.join(sorted(wanted - offered))}", fix)
 
     async def sign_in_page(self, name: str) -> list[Mapping[str, Any]]:

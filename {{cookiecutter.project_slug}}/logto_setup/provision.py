@@ -109,16 +109,13 @@ def _listed(changes: list[Change]) -> str:
 
 @dataclass
 class Plan:
-    """Compares what Logto has with what this app needs in each of its environments.
-
-    `--create` writes `variables` to `file`. `azure` is the config of the connector.
-    """
+    """Compares what Logto has with what this app needs in each of its environments."""
 
     api: ManagementApi
     config: Config
     environments: list[Config]
     social_only: bool
-    file: Path | None
+    file: Path | None  # For `--create`, which writes the variables.
     variables: dict[str, str] = field(default_factory=dict)
     connector_id: str = connector.TARGET
     azure: dict[str, Any] = field(default_factory=dict)

@@ -41,6 +41,8 @@ SIZE_LIMIT = 2**20  # Bytes of a response that are read.
 LEEWAY = 30  # Seconds that the clocks of Logto and of this machine may differ.
 # Some firewalls refuse the default of Python's libraries.
 HEADERS = {"User-Agent": "{{ cookiecutter.project_slug }}/1.0"}
+# aiohttp's own context was made when it was imported, before `.env` set SSL_CERT_FILE.
+_tls = functools.cache(ssl.create_default_context)
 REQUIRED = ("iss", "aud", "iat", "exp")
 CLAIM_TYPES = dict.fromkeys(("exp", "iat", "nbf"), (int, float)) | dict.fromkeys(
     ("sub", "sid", "jti", "nonce", "azp", "client_id"), (str,)
@@ -105,12 +107,6 @@ class Response:
             return (datetime.now(UTC) - theirs).total_seconds()
         except (KeyError, TypeError, ValueError):
             return None
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    # aiohttp's own context was made when it was imported, before `.env` set SSL_CERT_FILE.
-    return ssl.create_default_context()
 
 
 async def request(method: str, url: str, *, seconds: float | None = None, **sent: Any) -> Response:
@@ -213,7 +209,7 @@ class Oidc(OidcCore):
                 issuer=self.issuer,
                 audience=audience or None,
                 leeway=LEEWAY,
-                options={"require": [*REQUIRED, *require], "verify_aud": bool(audience)},
+                options={"require": [*require, *REQUIRED], "verify_aud": bool(audience)},
             )
             claims: dict[str, Any] = _savable(decoded["payload"])
         except (ArithmeticError, RecursionError, TypeError, ValueError) as error:

@@ -52,7 +52,6 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     )
     fixed = dict(policy.headers)
     own, root = urlsplit(app.config["ORIGIN"]), app.config["HOME_PATH"].rstrip("/")
-    # For `url_for` outside of a request.
     {% if cookiecutter.framework == "quart" %}
     app.config.update(SERVER_NAME=own.netloc, PREFER_SECURE_URLS=https)
     app.url_map.bind = partial(app.url_map.bind, script_name=root)  # type: ignore[method-assign]
@@ -64,6 +63,9 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         sent = [(name, SPACES.sub(b" ", value)) for name, value in scope.get("headers", ())]
         host, path = dict(sent).get(b"host", b"").decode("latin-1"), scope.get("path", "")
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
+        # Quart fails at a static file whose name is too long for the file system.
+        if path.startswith(f"{app.static_url_path}/") and len(path) > 250:
+            path = f"{app.static_url_path}/"
         trusted = app.config.get("TRUSTED_HOSTS")
         allowed = not trusted or path in HEALTH or host_is_trusted(host, [*trusted, own.hostname])
         if not HOST.fullmatch(host) or not allowed:
@@ -149,8 +151,7 @@ def open_to_other_sites(view: View) -> View:
 def from_own_site(request: Any = request) -> bool:
     """Return whether the user or a page of this app sends the request, as the browser says.
 
-    The rule is that of `http.CrossOriginProtection` in Go 1.25: Sec-Fetch-Site decides, or Origin
-    if there is no Sec-Fetch-Site. A request without both does not come from a browser.
+    As in Go 1.25 (`http.CrossOriginProtection`), no browser sends neither of the two headers.
     """
     if site := request.headers.get("Sec-Fetch-Site"):
         return site in ("same-origin", "none")

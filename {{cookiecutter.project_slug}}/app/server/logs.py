@@ -21,7 +21,6 @@ from quart.signals import request_finished, request_started
 log = logging.getLogger(__name__)
 
 SAFE_ID = re.compile(r"[A-Za-z0-9._:=+/@-]{1,128}")  # Safe in the log and in a header.
-LONGEST_PATH = 500  # Characters of a path that are logged.
 
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
@@ -31,7 +30,6 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     handler.set_name("app")
     handler.addFilter(add_request_id)
     text = "%(asctime)s.%(msecs)03d %(levelname)s %(request_id)-8.8s %(name)s: %(message)s"
-    # For machines: UTC time, level, logger, message, request_id and the fields of a request.
     for_machines = JsonFormatter(
         ["levelname", "name", "message"],
         rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
@@ -77,7 +75,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     response.headers["X-Request-ID"] = g.request_id
     fields = {
         "method": request.method,
-        "path": quote(request.path)[:LONGEST_PATH],
+        "path": quote(request.path)[:500],
         "status": response.status_code,
         "milliseconds": round((time.perf_counter() - g.started) * 1000, 1),
     }
