@@ -1,8 +1,5 @@
 """What users and scripts see when something goes wrong: one page or JSON, without details."""
 
-{% if cookiecutter.framework == "quart" %}
-import errno
-{% endif %}
 import logging
 import secrets
 from typing import Any
@@ -12,12 +9,8 @@ from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize 
 {% if cookiecutter.api_resource %}
 from {{ cookiecutter.framework }}.wrappers import Request
 {% endif %}
-{% if cookiecutter.api_resource and cookiecutter.framework == "quart" %}
-from werkzeug.exceptions import BadRequest, HTTPException, NotFound
-{% elif cookiecutter.api_resource %}
+{% if cookiecutter.api_resource %}
 from werkzeug.exceptions import BadRequest, HTTPException
-{% elif cookiecutter.framework == "quart" %}
-from werkzeug.exceptions import HTTPException, NotFound
 {% else %}
 from werkzeug.exceptions import HTTPException
 {% endif %}
@@ -40,8 +33,8 @@ def wants_json() -> bool:
     if request.path.startswith("/api/"):
         return True
     {% endif %}
-    accepted = request.accept_mimetypes
-    return accepted.best_match(["text/html", "application/json"]) == "application/json"
+    accepted = request.accept_mimetypes.best_match(["text/html", "application/json"])
+    return accepted == "application/json" or request.blueprint == "health"
 
 
 def this_page() -> str:
@@ -109,15 +102,6 @@ def this_page() -> str:
     return response
 
 
-{% if cookiecutter.framework == "quart" %}
-async def static_file_error(error: OSError) -> Response:
-    """Show 404 if the name of a static file is longer than the file system allows."""
-    if request.endpoint == "static" and error.errno == errno.ENAMETOOLONG:
-        return await http_error(NotFound())
-    raise error
-
-
-{% endif %}
 {% if cookiecutter.api_resource %}
 class JSONRequest(Request):
     """A request whose `get_json` answers 400 to every body that is not JSON."""
@@ -138,6 +122,3 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     {% endif %}
     app.register_error_handler(StoreUnavailable, store_unavailable)
     app.register_error_handler(HTTPException, http_error)
-    {% if cookiecutter.framework == "quart" %}
-    app.register_error_handler(OSError, static_file_error)
-    {% endif %}
