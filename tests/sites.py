@@ -441,8 +441,13 @@ def sites(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
                 if store == "redis":
                     port, _ = stack.enter_context(redis_server(folder))
                     url = f"redis://localhost:{port}/0"
-                key = {"LOGTO_WEBHOOK_SIGNING_KEY": SIGNING_KEY}
-                site = serving(bake(framework=framework), framework, url, processes=2, **key)
+                site = serving(
+                    bake(framework=framework),
+                    framework,
+                    url,
+                    processes=2,
+                    LOGTO_WEBHOOK_SIGNING_KEY=SIGNING_KEY,
+                )
                 started[framework, store] = stack.enter_context(site)
                 assert started[framework, store].browser().get("/readyz").status_code == 200
             return started[framework, store]

@@ -2,6 +2,8 @@
 
 import hmac
 import json
+import shutil
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 import redis
-from conftest import Bake
+from conftest import Bake, BakedProject
 from sites import SIGNING_KEY, Site, both_frameworks, both_stores, serving
 from test_permissions_over_http import OTHER_SITES
 
@@ -152,9 +154,8 @@ def test_a_webhook_that_logto_did_not_sign_is_refused(
     browser = site.browser()
     browser.sign_in()
     before = heard(site)
-    url, headers = f"{site.urls[-1]}/webhooks/logto", {}
-    if forged:
-        headers["logto-signature-sha-256"] = forged.encode("latin-1")
+    url = f"{site.urls[-1]}/webhooks/logto"
+    headers = {b"logto-signature-sha-256": forged.encode("latin-1")} if forged else {}
     with site.log_lines() as lines:
         response = httpx2.post(url, content=BODY, headers=headers)
     assert response.status_code == 401
@@ -214,6 +215,18 @@ def test_a_body_may_have_64_kib(sites: Sites, framework: str) -> None:
         # The size counts before the signature, and the connection can be used again.
         assert http.post("/webhooks/logto", content=b"x" * (LARGEST + 1)).status_code == 413
         assert http.get("/healthz").status_code == 200
+
+
+@pytest.mark.xdist_group("flask sites")
+def test_a_body_that_is_too_large_is_refused_before_its_end(sites: Sites) -> None:
+    # Quart keeps at most 16 MiB of a body, and Flask keeps all of it without a limit.
+    url = httpx2.URL(sites("flask").urls[-1])
+    head = f"POST /webhooks/logto HTTP/1.1\r\nHost: {url.netloc.decode()}\r\n"
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
+        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        for _ in range(16):
+            connection.sendall(f"{LARGEST:x}\r\n".encode() + b"x" * LARGEST + b"\r\n")
+        assert b" 413 " in connection.recv(1000)
 
 
 @both_frameworks
@@ -278,3 +291,31 @@ def test_a_webhook_may_have_the_headers_of_another_site(
     sent = {name: value for name, value in headers.items() if name != "Host"}
     assert post(site, DELETED, **sent).status_code == 204
     assert not browser.is_signed_in
+
+
+@both_frameworks
+def test_the_code_of_the_readme_keeps_a_table_of_users(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
+    baked = bake(framework=framework)
+    project = BakedProject(tmp_path / "project", baked.answers)
+    shutil.copytree(baked.path, project.path)
+    with (project.path / "app/pages.py").open("a", encoding="utf-8") as pages:
+        for title in ("Keep a row for each user", "Hear of changes in Logto"):
+            section = project.read("README.md").partition(f"## {title}\n")[2]
+            pages.write(section.partition("```python\n")[2].partition("```")[0])
+
+    def rows() -> list[Any]:
+        return database.execute("SELECT sub FROM users ORDER BY sub").fetchall()
+
+    url = "sqlite:///sessions.sqlite3"
+    with serving(project, framework, url, LOGTO_WEBHOOK_SIGNING_KEY=SIGNING_KEY) as site:
+        for user in ("alice", "bob"):
+            assert site.browser().sign_in(user=user).status_code == 302
+        database = sqlite3.connect(project.path / "instance/users.sqlite3")
+        assert rows() == [(ALICE,), ("p8d2w5t1z6bo",)]
+        assert post(site, SUSPENDED).status_code == 204
+        assert len(rows()) == 2
+        assert post(site, DELETED).status_code == 204
+        assert rows() == [("p8d2w5t1z6bo",)]
+        database.close()

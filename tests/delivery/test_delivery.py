@@ -264,7 +264,7 @@ def test_the_app_in_compose_is_told_all_that_it_needs(bake: Bake, endpoint: str)
     compose = yaml.safe_load(project.read("compose.yaml"))
     told = compose["services"]["app"]["environment"]
     wanted = set(re.findall(r"^([A-Z_]+)=", project.read(".env.example"), re.MULTILINE))
-    optional = {"LOG_FORMAT", "SESSION_IDLE_HOURS", "SESSION_LIFETIME_HOURS"}
+    optional = {"APPLICATION_ROOT", "LOG_FORMAT", "SESSION_IDLE_HOURS", "SESSION_LIFETIME_HOURS"}
     commands = {
         name for name in wanted if name.startswith(("LOGTO_M2M", "LOGTO_MANAGEMENT", "AZURE"))
     }

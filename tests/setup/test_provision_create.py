@@ -298,6 +298,11 @@ def test_another_file_for_a_pipeline(logto: Commands, tmp_path: Path) -> None:
     assert dotenv_values(file) == values
     assert writes(logto) == []
 
+    # What this file names wins over a namesake, and over `.env`.
+    file.write_text("LOGTO_APP_ID=test-app\n", "utf-8")
+    assert create(logto, "--env-file", str(file), LOGTO_APP_ID="bookstore").code == 0
+    assert dotenv_values(file)["LOGTO_APP_ID"] == "test-app"
+
 
 def test_another_file_without_create_is_refused(logto: Commands, tmp_path: Path) -> None:
     done = logto("provision", "--env-file", str(tmp_path / "x"), **UNSET)

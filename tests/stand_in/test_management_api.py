@@ -108,8 +108,8 @@ def test_an_application_is_created_with_200_and_without_its_secret(
 
 
 def test_applications_come_in_pages(api: httpx2.Client) -> None:
-    new = {"type": "Traditional", "oidcClientMetadata": {"redirectUris": []}}
-    new["oidcClientMetadata"]["postLogoutRedirectUris"] = []
+    uris: dict[str, Any] = {"redirectUris": [], "postLogoutRedirectUris": []}
+    new = {"type": "Traditional", "oidcClientMetadata": uris}
     for number in range(24):
         api.post("/api/applications", json={**new, "name": f"app {number}"})
 

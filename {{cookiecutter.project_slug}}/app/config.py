@@ -31,7 +31,6 @@ Others: `"google": ("Google", "social:google")`, `"acme": ("Acme", "sso:<ID of t
 """
 
 SLUG = "{{ cookiecutter.project_slug }}"
-LOG_FORMATS = ("text", "json")
 LOOPBACK = re.compile(r"(.+\.)?localhost|127(\.[0-9]{1,3}){3}|::1")  # RFC 6761, 6.3.
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 
@@ -46,9 +45,6 @@ HINTS = {
     {% endif %}
     "APPLICATION_ROOT": "The path under which the app lives on a shared host.",
     "SESSION_URL": "Examples: sqlite:///sessions.sqlite3, redis://localhost:6379/0.",
-    "SESSION_LIFETIME_HOURS": "A whole number of hours, 1 or more. Example: 12.",
-    "SESSION_IDLE_HOURS": "A whole number of hours; 0 for no limit.",
-    "LOG_FORMAT": "text for people, json for machines.",
 }
 
 
@@ -240,6 +236,5 @@ RULES = {
     "SESSION_URL": _session_url,
     "SESSION_LIFETIME_HOURS": validate.Range(1),
     "SESSION_IDLE_HOURS": validate.Range(0),
-    "LOG_FORMAT": validate.OneOf(LOG_FORMATS),
+    "LOG_FORMAT": validate.OneOf(("text", "json")),
 }
-"""What each value must be like."""

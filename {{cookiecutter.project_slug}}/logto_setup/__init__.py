@@ -18,10 +18,7 @@ def commands() -> None:
 @commands.command("check")
 @click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object.")
 def check_command(as_json: bool) -> None:
-    """Say what is right, what is wrong and how to fix it. This changes nothing.
-
-    The exit code is 0 only if nothing is wrong.
-    """
+    """Say what is right, what is wrong and how to fix it. The exit code is 0 if all is right."""
     from . import check
     from .output import say, table
 

@@ -86,10 +86,9 @@ class ManagementApi:
             response = await request("POST", url, data=form)
         except LogtoUnavailable as error:
             raise ManagementError(f"{url}: {error}.") from None
-        hint = "LOGTO_MANAGEMENT_RESOURCE must be its identifier."
         reasons = {
             "invalid_client": f"Logto refuses {' or '.join(names)}.",
-            "invalid_target": f"Logto has no Management API {resource}: {hint}",
+            "invalid_target": f"No Management API is {resource}: correct LOGTO_MANAGEMENT_RESOURCE.",
         }
         if response.status != 200 or "access_token" not in response.json:
             other = f"No token at {url}: {response.summary}."

@@ -50,11 +50,8 @@ class Change:
 async def run(
     dry_run: bool, social_only: bool, create: bool, env_file: str | None, callback_url: list[str]
 ) -> None:
-    """Say what will be done and do it.
-
-    Raises ConfigError if a variable or the connector file is wrong, before anything is sent, and
-    ManagementError if Logto refuses, with what was done and what was not.
-    """
+    """Say what will be done and do it. Raises ConfigError before anything is sent, or
+    ManagementError, which says what was done and what was not."""
     file = Path(env_file or PROJECT_DIR / ".env").resolve()  # A symbolic link stays a link.
     if env_file:
         load_dotenv(file, override=True, encoding="utf-8")
@@ -112,16 +109,13 @@ def _listed(changes: list[Change]) -> str:
 
 @dataclass
 class Plan:
-    """Compares what Logto has with what this app needs in each of its environments.
-
-    `--create` writes `variables` to `file`. `azure` is the config of the connector.
-    """
+    """Compares what Logto has with what this app needs in each of its environments."""
 
     api: ManagementApi
     config: Config
     environments: list[Config]
     social_only: bool
-    file: Path | None
+    file: Path | None  # For `--create`, which writes the variables.
     variables: dict[str, str] = field(default_factory=dict)
     connector_id: str = connector.TARGET
     azure: dict[str, Any] = field(default_factory=dict)
@@ -158,10 +152,10 @@ class Plan:
         if old != uri and (not old or is_local(old)):
             metadata |= {"backchannelLogoutUri": uri, "backchannelLogoutSessionRequired": True}
             differences.append(f"+ back-channel logout URI {uri}")
-        body = {"oidcClientMetadata": metadata}
 
         async def write() -> None:
             about = {"name": self.config.APP_NAME, "type": "Traditional"}
+            body = {"oidcClientMetadata": metadata}
             saved = await self.api.write("applications", known, body, about)
             if "id" not in known:
                 self._save(LOGTO_APP_ID=plain("The App ID", saved["id"]))
@@ -222,8 +216,7 @@ class Plan:
 
         async def write() -> None:
             about = {"name": self.config.APP_NAME, "config": {"url": url}}
-            body = {"events": [*events, *missing]}
-            saved = await self.api.write("hooks", hook, body, about)
+            saved = await self.api.write("hooks", hook, {"events": [*events, *missing]}, about)
             if not hook:
                 key = plain("The signing key", saved["signingKey"], secret=True)
                 self._save(**{SIGNING_KEY: key})

@@ -60,8 +60,8 @@ ACCESS_LOG = "app.server.logs"
 ) -> None:
     app = {{ cookiecutter.__await }}start(LOG_FORMAT="json")
     app.testing = False
-    app.add_url_rule("/broken", view_func=broken)
-    {{ cookiecutter.__await }}app.test_client().get("/broken", headers={"X-Request-ID": "abc"})
+    app.add_url_rule("/test/broken", view_func=broken)
+    {{ cookiecutter.__await }}app.test_client().get("/test/broken", headers={"X-Request-ID": "abc"})
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     (error,) = [line for line in lines if line["level"] == "ERROR"]
     assert "ZeroDivisionError" in error["exception"]

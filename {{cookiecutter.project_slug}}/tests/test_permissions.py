@@ -18,12 +18,12 @@ ORDERS = "https://orders.test.example"
 def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.framework | capitalize }}:
     """The app, with the pages that these tests open."""
 
-    @app.get("/admin")
+    @app.get("/test/admin")
     @sign_in_required(role="admin")
     {{ cookiecutter.__async }}def admin_page() -> str:
         return "For admins"
 
-    @app.post("/notes")
+    @app.post("/test/notes")
     @sign_in_required
     {{ cookiecutter.__async }}def save_note() -> str:
         return "Saved"
@@ -32,14 +32,14 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
 
 
 {{ cookiecutter.__async }}def test_a_page_for_a_role_needs_the_role(admin: Client, reader: Client) -> None:
-    response = {{ cookiecutter.__await }}admin.get("/admin")
+    response = {{ cookiecutter.__await }}admin.get("/test/admin")
     assert response.status_code == 200
 
-    response = {{ cookiecutter.__await }}reader.get("/admin")
+    response = {{ cookiecutter.__await }}reader.get("/test/admin")
     assert response.status_code == 403
     assert "the role “admin”" in {{ cookiecutter.__await }}response.get_data(as_text=True)
 
-    response = {{ cookiecutter.__await }}reader.get("/admin", headers={"Accept": "application/json"})
+    response = {{ cookiecutter.__await }}reader.get("/test/admin", headers={"Accept": "application/json"})
     assert response.status_code == 403
     body = {{ cookiecutter.__await }}response.get_json()
     assert body["error"] == "role_missing"
@@ -47,8 +47,8 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
 
 
 {{ cookiecutter.__async }}def test_a_page_for_a_role_asks_a_signed_out_user_to_sign_in(client: Client) -> None:
-    response = {{ cookiecutter.__await }}client.get("/admin")
-    assert response.headers["Location"] == "/sign-in?next=/admin"
+    response = {{ cookiecutter.__await }}client.get("/test/admin")
+    assert response.headers["Location"] == "/sign-in?next=/test/admin"
 
 
 {{ cookiecutter.__async }}def test_a_role_that_was_removed_in_logto_is_gone_at_the_next_refresh(
@@ -57,12 +57,12 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
     # So short that the app refreshes the token at each page.
     monkeypatch.setattr(local_logto, "access_token_lifetime", 30)
     {{ cookiecutter.__await }}auth.sign_in("alice")
-    response = {{ cookiecutter.__await }}client.get("/admin")
+    response = {{ cookiecutter.__await }}client.get("/test/admin")
     assert response.status_code == 200
 
     monkeypatch.setattr(local_logto.users["alice"], "roles", ["reader"])
 
-    response = {{ cookiecutter.__await }}client.get("/admin")
+    response = {{ cookiecutter.__await }}client.get("/test/admin")
     assert response.status_code == 403
 
 
@@ -74,7 +74,7 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
 {{ cookiecutter.__async }}def test_a_page_checks_the_membership_in_an_organization(start: Start) -> None:
     app = {{ cookiecutter.__await }}start(LOGTO_SCOPES=ORGANIZATIONS)
 
-    @app.get("/organizations/<organization_id>/members")
+    @app.get("/test/organizations/<organization_id>/members")
     @sign_in_required
     {{ cookiecutter.__async }}def members(organization_id: str) -> str:
         if "admin" not in current_user.organizations.get(organization_id, ()):
@@ -84,23 +84,23 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
     for user, status in (("alice", 200), ("bob", 403)):
         client = app.test_client()
         {{ cookiecutter.__await }}Auth(client).sign_in(user)
-        response = {{ cookiecutter.__await }}client.get("/organizations/bookclub0001/members")
+        response = {{ cookiecutter.__await }}client.get("/test/organizations/bookclub0001/members")
         assert response.status_code == status
-        response = {{ cookiecutter.__await }}client.get("/organizations/unknown/members")
+        response = {{ cookiecutter.__await }}client.get("/test/organizations/unknown/members")
         assert response.status_code == 403
 
 
 {{ cookiecutter.__async }}def test_without_the_scopes_a_user_has_no_organizations(start: Start) -> None:
     app = {{ cookiecutter.__await }}start(LOGTO_SCOPES="email")
 
-    @app.get("/mine")
+    @app.get("/test/mine")
     @sign_in_required
     {{ cookiecutter.__async }}def mine() -> dict[str, int]:
         return {"roles": len(current_user.roles), "organizations": len(current_user.organizations)}
 
     client = app.test_client()
     {{ cookiecutter.__await }}Auth(client).sign_in("alice")
-    response = {{ cookiecutter.__await }}client.get("/mine")
+    response = {{ cookiecutter.__await }}client.get("/test/mine")
     assert {{ cookiecutter.__await }}response.get_json() == {"roles": 0, "organizations": 0}
 
 
@@ -119,7 +119,7 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
     monkeypatch.setitem(local_logto.resources, ORDERS, scopes)
     app = {{ cookiecutter.__await }}start(LOGTO_SCOPES=" ".join(scopes), LOGTO_RESOURCES=ORDERS)
 
-    @app.get("/orders")
+    @app.get("/test/orders")
     @sign_in_required
     async def orders() -> str:
         # A real page sends the token to the other service. This page returns it.
@@ -127,7 +127,7 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
 
     client = app.test_client()
     {{ cookiecutter.__await }}Auth(client).sign_in("bob")
-    response = {{ cookiecutter.__await }}client.get("/orders")
+    response = {{ cookiecutter.__await }}client.get("/test/orders")
     token = {{ cookiecutter.__await }}response.get_data(as_text=True)
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["aud"] == ORDERS
@@ -144,7 +144,7 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
     ],
 )
 {{ cookiecutter.__async }}def test_a_form_of_another_site_is_refused(admin: Client, headers: dict[str, str]) -> None:
-    response = {{ cookiecutter.__await }}admin.post("/notes", headers=headers)
+    response = {{ cookiecutter.__await }}admin.post("/test/notes", headers=headers)
     assert response.status_code == 403
     assert "This form was not sent" in {{ cookiecutter.__await }}response.get_data(as_text=True)
 
@@ -153,7 +153,7 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
     "headers", [{"Sec-Fetch-Site": "same-origin"}, {"Origin": HOME.rstrip("/")}, {}]
 )
 {{ cookiecutter.__async }}def test_a_form_of_the_app_is_saved(admin: Client, headers: dict[str, str]) -> None:
-    response = {{ cookiecutter.__await }}admin.post("/notes", headers=headers)
+    response = {{ cookiecutter.__await }}admin.post("/test/notes", headers=headers)
     assert {{ cookiecutter.__await }}response.get_data(as_text=True) == "Saved"
 
 

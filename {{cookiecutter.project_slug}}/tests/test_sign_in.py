@@ -56,17 +56,17 @@ def query(address: str) -> dict[str, str]:
 {{ cookiecutter.__async }}def test_a_form_after_the_end_of_the_session_is_not_lost_without_a_word(
     app: {{ cookiecutter.framework | capitalize }}, client: Client
 ) -> None:
-    @app.post("/notes")
+    @app.post("/test/notes")
     @sign_in_required
     {{ cookiecutter.__async }}def save() -> str:
         return "saved"
 
-    response = {{ cookiecutter.__await }}client.post("/notes", headers={"Referer": f"{HOME}notes?page=2"})
+    response = {{ cookiecutter.__await }}client.post("/test/notes", headers={"Referer": f"{HOME}test/notes?page=2"})
 
     assert response.status_code == 403
     page = {{ cookiecutter.__await }}response.get_data(as_text=True)
     assert "Your text was not saved" in page
-    assert "/sign-in?next=/notes?page%3D2" in page
+    assert "/sign-in?next=/test/notes?page%3D2" in page
 
 
 {{ cookiecutter.__async }}def test_head_and_a_prefetch_spend_no_sign_in(client: Client) -> None:

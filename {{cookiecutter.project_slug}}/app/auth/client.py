@@ -169,10 +169,7 @@ class AppLogtoClient(LogtoClient):
         return found
 
     async def sign_out(self, post_sign_out_uri: str, refresh_token: str | None) -> str:
-        """Revoke the refresh token, and return the URL that ends the session at Logto.
-
-        The URL is that of OpenID Connect RP-Initiated Logout 1.0. Raises LogtoUnavailable.
-        """
+        """Revoke the refresh token, and return the URL of Logto's sign-out, or LogtoUnavailable."""
         async with self._calling():
             url = await self._with_storage({}).signOut(post_sign_out_uri)
         if refresh_token:

@@ -38,10 +38,9 @@ class KeySet:
         return self._keys.get(kid)
 
     async def find(self, token: str, *, trusted: bool = False) -> jwt.PyJWK:
-        """Return the key that the token names. Fetch the keys if it is unknown or outdated.
+        """Return the key that the token names, or raise jwt.PyJWTError. Fetch the keys if needed.
 
-        With `trusted`, fetch an unknown key at once: the token came from Logto itself. Raises
-        jwt.PyJWTError and TimeoutError.
+        With `trusted`, fetch an unknown key at once: the token came from Logto itself.
         """
         key = self.known(token)
         wait = time.monotonic() < self._fetched_at + MIN_INTERVAL and not trusted

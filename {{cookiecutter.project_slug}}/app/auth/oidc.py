@@ -41,6 +41,8 @@ SIZE_LIMIT = 2**20  # Bytes of a response that are read.
 LEEWAY = 30  # Seconds that the clocks of Logto and of this machine may differ.
 # Some firewalls refuse the default of Python's libraries.
 HEADERS = {"User-Agent": "{{ cookiecutter.project_slug }}/1.0"}
+# aiohttp's own context was made when it was imported, before `.env` set SSL_CERT_FILE.
+_tls = functools.cache(ssl.create_default_context)
 REQUIRED = ("iss", "aud", "iat", "exp")
 CLAIM_TYPES = dict.fromkeys(("exp", "iat", "nbf"), (int, float)) | dict.fromkeys(
     ("sub", "sid", "jti", "nonce", "azp", "client_id"), (str,)
@@ -107,12 +109,6 @@ class Response:
             return None
 
 
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    # aiohttp's own context was made when it was imported, before `.env` set SSL_CERT_FILE.
-    return ssl.create_default_context()
-
-
 async def request(method: str, url: str, *, seconds: float | None = None, **sent: Any) -> Response:
     """Send an HTTP request to Logto, and return any response. Raises LogtoUnavailable.
 
@@ -124,16 +120,11 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
         proxy = getproxies().get(target.scheme)
     if proxy and "://" not in proxy:
         proxy = f"http://{proxy}"
-    options: dict[str, Any] = {"proxy": proxy, "allow_redirects": False, **sent}
-    if url.startswith("https:"):
-        options["ssl"] = _tls()
+    options: Any = {"proxy": proxy, "allow_redirects": False, "ssl": _tls(), **sent}
     http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), headers=HEADERS)
     try:
-        async with (
-            asyncio.timeout(seconds or TIME_LIMIT),
-            http,
-            http.request(method, url, **options) as response,
-        ):
+        async with asyncio.timeout(seconds or TIME_LIMIT), http:
+            response = await http.request(method, url, **options)
             try:
                 body = await response.content.readexactly(SIZE_LIMIT)
             except asyncio.IncompleteReadError as whole:
@@ -218,7 +209,7 @@ class Oidc(OidcCore):
                 issuer=self.issuer,
                 audience=audience or None,
                 leeway=LEEWAY,
-                options={"require": [*REQUIRED, *require], "verify_aud": bool(audience)},
+                options={"require": [*require, *REQUIRED], "verify_aud": bool(audience)},
             )
             claims: dict[str, Any] = _savable(decoded["payload"])
         except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
@@ -260,17 +251,10 @@ class Oidc(OidcCore):
         self.published, self.metadata = published, metadata
         return keys
 
-    async def fetchTokenByCode(
-        self,
-        clientId: str,
-        clientSecret: str | None,
-        redirectUri: str,
-        code: str,
-        codeVerifier: str,
-    ) -> TokenResponse:
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirectUri}
-        form["code_verifier"] = codeVerifier
-        return await self._fetch_tokens(clientId, clientSecret, form)
+    async def fetchTokenByCode(self, *_: Any, **sent: Any) -> TokenResponse:
+        form = {"grant_type": "authorization_code", "code": sent["code"]}
+        form |= {"redirect_uri": sent["redirectUri"], "code_verifier": sent["codeVerifier"]}
+        return await self._fetch_tokens(sent["clientId"], sent["clientSecret"], form)
 
     async def fetchTokenByRefreshToken(
         self, clientId: str, clientSecret: str | None, refreshToken: str, resource: str = ""
@@ -303,10 +287,8 @@ class Oidc(OidcCore):
         return tokens
 
     def verifyIdToken(self, idToken: str, clientId: str, accessToken: str | None = None) -> None:
-        """Check an ID token by the rules of OpenID Connect Core, 3.1.3.7. Raises jwt.PyJWTError.
-
-        Raises LogtoUnavailable if this machine's clock is wrong.
-        """
+        """Check an ID token (OpenID Connect Core, 3.1.3.7). Raises jwt.PyJWTError, and
+        LogtoUnavailable if this machine's clock is wrong."""
         key = self.keys.known(idToken)
         if key is None:
             raise jwt.InvalidTokenError("its key is not known")
@@ -320,11 +302,10 @@ class Oidc(OidcCore):
             raise
         if claims["aud"] not in (clientId, [clientId]) or claims.get("azp") not in (None, clientId):
             raise jwt.InvalidTokenError("it is for other apps too")
-        if not all(isinstance(claims.get(name), str | None) for name in USER_TEXTS):
-            raise jwt.InvalidTokenError(f"one of {', '.join(USER_TEXTS)} is not a text")
+        texts = all(isinstance(claims.get(name), str | None) for name in USER_TEXTS)
         lists = [claims.get(name) or [] for name in USER_LISTS]
-        if not all(type(each) is list and {*map(type, each)} <= {str} for each in lists):
-            raise jwt.InvalidTokenError(f"one of {', '.join(USER_LISTS)} is not a list of texts")
+        if not texts or not all(type(e) is list and {*map(type, e)} <= {str} for e in lists):
+            raise jwt.InvalidTokenError("a claim about the user has a wrong type")
         if accessToken and claims.get("at_hash") is not None:
             # OpenID Connect Core, 3.1.3.8.
             digest = key.Algorithm.compute_hash_digest(accessToken.encode())

@@ -130,8 +130,8 @@ def sign_in_required(view: Callable[P, Any] | None = None, *, role: str | None =
     if wants_json() or not is_visit():
         return jsonify(error="sign_in_required", message="Sign in first."), 401
     if request.method not in ("GET", "HEAD"):
-        referer, origin = request.headers.get("Referer", ""), current_app.config["ORIGIN"]
-        home = current_app.config["HOME_PATH"]
+        referer, config = request.headers.get("Referer", ""), current_app.config
+        origin, home = config["ORIGIN"], config["HOME_PATH"]
         page = referer.removeprefix(origin) if referer.startswith(origin + home) else home
         retry = url_for("auth.sign_in", next=page)
         return {{ cookiecutter.__await }}problem(403, "not_saved", retry=retry)

@@ -20,7 +20,6 @@ from .stores import StoreUnavailable
 log = logging.getLogger(__name__)
 
 QUERY_CHARACTERS = "!$%&'()*+,/:;=?@"  # Of a query (RFC 3986, 3.4), and the `%` of quoted ones.
-RETRY_AFTER = "30"  # Seconds after which a client may try again (RFC 9110, 10.2.3).
 
 
 def wants_json() -> bool:
@@ -73,7 +72,7 @@ def this_page() -> str:
         response = Response(page, mimetype="text/html")
     response.status_code = status
     if status == 503:
-        response.headers["Retry-After"] = RETRY_AFTER
+        response.headers["Retry-After"] = "30"  # Seconds.
     return response
 
 

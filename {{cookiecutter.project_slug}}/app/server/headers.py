@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import secure
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, {{ "abort, " if cookiecutter.framework == "quart" }}current_app, request
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.utils import host_is_trusted
 
@@ -24,6 +24,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")  # Methods that change nothing (RFC 9110, 9.2.1).
 HEALTH = ("/healthz", "/readyz")  # A load balancer asks these by IP address.
+HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]*")
 SPACES = re.compile(r{{ "b" if cookiecutter.framework == "quart" }}"[ \t]{2,}")
 
 
@@ -51,15 +52,6 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     )
     fixed = dict(policy.headers)
     own, root = urlsplit(app.config["ORIGIN"]), app.config["HOME_PATH"].rstrip("/")
-
-    def is_trusted(host: str) -> bool:
-        """Return whether TRUSTED_HOSTS, if there is one, names the host. It gets the app's own."""
-        trusted = app.config.get("TRUSTED_HOSTS")
-        if trusted is not None and own.hostname not in trusted:
-            trusted = app.config["TRUSTED_HOSTS"] = [*trusted, own.hostname]
-        return trusted is None or host_is_trusted(host, trusted)
-
-    # For `url_for` outside of a request.
     {% if cookiecutter.framework == "quart" %}
     app.config.update(SERVER_NAME=own.netloc, PREFER_SECURE_URLS=https)
     app.url_map.bind = partial(app.url_map.bind, script_name=root)  # type: ignore[method-assign]
@@ -71,7 +63,12 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         sent = [(name, SPACES.sub(b" ", value)) for name, value in scope.get("headers", ())]
         host, path = dict(sent).get(b"host", b"").decode("latin-1"), scope.get("path", "")
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
-        if not (is_trusted(host) or path in HEALTH):
+        # Quart fails at a static file whose name is too long for the file system.
+        if path.startswith(f"{app.static_url_path}/") and len(path.encode()) > 250:
+            path = f"{app.static_url_path}/"
+        trusted = app.config.get("TRUSTED_HOSTS")
+        allowed = not trusted or path in HEALTH or host_is_trusted(host, [*trusted, own.hostname])
+        if not HOST.fullmatch(host) or not allowed:
             if scope["type"] == "websocket":
                 return await send({"type": "websocket.close"})
             await send({"type": "http.response.start", "status": 400, "headers": []})
@@ -99,7 +96,10 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
                 environ[name] = SPACES.sub(" ", environ[name])
         host, path = environ.get("HTTP_HOST", ""), environ["PATH_INFO"]
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
-        if not (is_trusted(host) or path in HEALTH):
+        if trusted := app.config["TRUSTED_HOSTS"]:
+            trusted = app.config["TRUSTED_HOSTS"] = [*{*trusted, own.hostname}]
+        allowed = not trusted or path in HEALTH or host_is_trusted(host, trusted)
+        if not HOST.fullmatch(host) or not allowed:
             return Response("Bad Request", 400)(environ, start_response)
         environ.pop("HTTP_X_REQUESTED_HOST", None)
         if host != own.netloc:
@@ -113,11 +113,6 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
 
     @app.before_request
     {{ cookiecutter.__async }}def refuse_forms_of_other_sites() -> Response | None:
-        {% if cookiecutter.framework == "quart" %}
-        # Quart fails at a name that is longer than file systems allow.
-        if request.endpoint == "static" and len(request.path.encode()) > 255:
-            abort(404)
-        {% endif %}
         view = app.view_functions.get(request.endpoint or "")
         if request.method in SAFE or getattr(view, "open_to_other_sites", not view):
             return None
@@ -156,8 +151,7 @@ def open_to_other_sites(view: View) -> View:
 def from_own_site(request: Any = request) -> bool:
     """Return whether the user or a page of this app sends the request, as the browser says.
 
-    The rule is that of `http.CrossOriginProtection` in Go 1.25: Sec-Fetch-Site decides, or Origin
-    if there is no Sec-Fetch-Site. A request without both does not come from a browser.
+    As in Go 1.25 (`http.CrossOriginProtection`), no browser sends neither of the two headers.
     """
     if site := request.headers.get("Sec-Fetch-Site"):
         return site in ("same-origin", "none")

@@ -21,21 +21,15 @@ from quart.signals import request_finished, request_started
 log = logging.getLogger(__name__)
 
 SAFE_ID = re.compile(r"[A-Za-z0-9._:=+/@-]{1,128}")  # Safe in the log and in a header.
-LONGEST_PATH = 500  # Characters of a path that are logged.
 
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
-    """Log every request of the app, and write the whole log of this process to standard error.
-
-    LOG_FORMAT is `text` or `json`. The traceback of an exception follows its line in text, and is
-    a field in JSON.
-    """
+    """Log every request, and write the whole log of this process to standard error."""
     plain = app.config["LOG_FORMAT"] == "text"
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name("app")
     handler.addFilter(add_request_id)
     text = "%(asctime)s.%(msecs)03d %(levelname)s %(request_id)-8.8s %(name)s: %(message)s"
-    # For machines: UTC time, level, logger, message, request_id and the fields of a request.
     for_machines = JsonFormatter(
         ["levelname", "name", "message"],
         rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
@@ -81,7 +75,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     response.headers["X-Request-ID"] = g.request_id
     fields = {
         "method": request.method,
-        "path": quote(request.path)[:LONGEST_PATH],
+        "path": quote(request.path)[:500],
         "status": response.status_code,
         "milliseconds": round((time.perf_counter() - g.started) * 1000, 1),
     }

@@ -48,10 +48,9 @@ def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}, **changes:
 
 
 def to_own_host(*, again: bool = False) -> ResponseReturnValue | None:
-    """Redirect to the same page under the app's own host name, if the browser uses another name.
+    """Redirect to the same page under the app's own host name: cookies belong to one name only.
 
-    Browsers send the cookies of one name to no other name. A proxy may replace the Host header, so
-    within 30 seconds, a second redirect needs `again`, and there is no third one.
+    A proxy may replace the Host header. So within 30 seconds, a second redirect needs `again`.
     """
     origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
     own = urlsplit(origin).netloc
@@ -79,8 +78,7 @@ def _copy(value: Any) -> Any:
 class Session(dict[str, Any], SessionMixin):
     """What the server remembers of one browser. It takes what the framework's session takes.
 
-    Changes, also inside a list or a dict, are found by comparing with what was loaded. A new
-    session is indexed by its `owner`, so that `store.delete_all` finds it.
+    Changes are found by comparing. A new session is indexed by its `owner` for `delete_all`.
     """
 
     permanent = True  # The cookie outlives the browser's own session.

@@ -284,7 +284,7 @@ class RedisStore:
         return bool({{ cookiecutter.__await }}self._call("get", name) == own)
 
     {{ cookiecutter.__async }}def ping(self) -> None:
-        {{ cookiecutter.__await }}self._call("set", f"{APP}:ping", "", ex=1)
+        {{ cookiecutter.__await }}self._call("set", self._name("ping", secrets.token_hex(4)), "", ex=1)
 
     {{ cookiecutter.__async }}def info(self) -> list[dict[str, Any]]:
         """Return what each Redis server says of itself."""
