@@ -28,12 +28,13 @@ help:  ## what can be made
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.baking  ## bake the default answers and run them: FRAMEWORK=quart PORT=3000 LOGTO_PORT=3001
+	@$(BIN)/python tools/free_ports.py PORT=$(PORT) LOGTO_PORT=$(LOGTO_PORT)
 	@rm -rf $(DEMO)/bookstore && mkdir -p $(DEMO)
 	@$(BIN)/cookiecutter . --no-input --output-dir $(DEMO) framework=$(FRAMEWORK) \
 		callback_url=http://localhost:$(PORT)/callback \
 		logto_endpoint=http://localhost:$(LOGTO_PORT) >$(DEMO)/bake.log || { cat $(DEMO)/bake.log; exit 1; }
 	@cmp -s $(DEMO)/bookstore/pyproject.toml $(DEMO)/installed.toml || { \
-		echo "Installing the packages of the demo, once ..." && cd $(DEMO) && \
+		echo "Installing the packages of the demo. Only the first time, this takes about a minute ..." && cd $(DEMO) && \
 		if command -v uv >/dev/null; then \
 			uv venv -q --clear --python $(abspath $(BIN))/python venv && cd bookstore && \
 			VIRTUAL_ENV=../venv uv pip install -q -e . --group dev; \
@@ -95,7 +96,7 @@ $(BENCH)/packages/.ready: pyproject.toml | $(VENV)/.testing
 	@touch $@
 
 $(VENV)/.baking: pyproject.toml | python
-	@echo "Setting up $(VENV), once ..."
+	@echo "Setting up $(VENV). Only the first time, this takes about half a minute ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --upgrade 'pip>=25.1' $(OR_SHOW)
 	@$(BIN)/python -m pip install -q --group bake $(OR_SHOW)

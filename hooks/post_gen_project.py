@@ -15,7 +15,7 @@ ANSWERS = json.loads(
 NEXT_STEPS = """
 {name} is ready.
 
-# Run it{shell}, with a local Logto beside it and no account needed:
+# Run it{shell}, with a local Logto and without an account:
     cd {folder}
     uv run python -m dev
 
@@ -26,26 +26,16 @@ NEXT_STEPS = """
     {bin}python -m pip install --editable . --group dev
     {bin}python -m dev
 
-# To use your own Logto:
-    1. Logto Console > Applications > your app > Settings:
-         Redirect URI                 {callback}
-         Post sign-out redirect URI   {origin}/
-         Back-channel logout URI      {origin}/backchannel-logout{backchannel_note}
-    2. Azure portal > App registrations > your app > Authentication > Web:
-         Redirect URI                 {endpoint}/callback/azuread{azure_note}
-    3. Enter {in_env} in .env, from the same page as in 1.
-    4. uv run {framework} logto check        says what is still missing
-    5. uv run {framework} run
+# Then read README.md: how to add a page, and how to connect your own Logto.
+    uv run {framework} logto check   says what is still missing
 """
 
 
 def next_steps(answers: Mapping[str, str], folder: str, *, windows: bool, colour: bool) -> str:
-    """Say how to run the project in `folder`, and what to enter in Logto and in Azure.
+    """Say how to run the project in `folder`, in 24 lines of 80 columns.
 
     `folder` is written as the shell takes it; `colour` makes the headings bold.
     """
-    origin, endpoint = answers["__origin"], answers["__logto_endpoint"]
-    own_endpoint = not endpoint.startswith("http://")
     bold, plain = ("\033[1m", "\033[0m") if colour else ("", "")
     text = "\n".join(
         f"{bold}{line[2:]}{plain}" if line.startswith("# ") else line
@@ -61,15 +51,6 @@ def next_steps(answers: Mapping[str, str], folder: str, *, windows: bool, colour
         shell=" in PowerShell" if windows else "",
         # Python 3.11 cannot find an installed project if its path is not ASCII.
         version=", with Python 3.12 or newer" if windows else "",
-        callback=answers["callback_url"],
-        origin=origin,
-        # Logto drops these calls without a word, so one would look for the fault in vain.
-        backchannel_note=" (once the app has a public address)" * origin.startswith("http://"),
-        endpoint=endpoint,
-        azure_note="" if own_endpoint else f" (with your LOGTO_ENDPOINT for {endpoint})",
-        in_env="LOGTO_APP_SECRET"
-        if own_endpoint
-        else "LOGTO_ENDPOINT, LOGTO_APP_ID, LOGTO_APP_SECRET",
         framework=answers["framework"],
     )
 

@@ -209,7 +209,7 @@ def command(answers: Mapping[str, object], bad: list[str]) -> str:
     """Give the command that repeats this bake, with `CHANGE_ME` for every bad answer."""
     import os
 
-    words = ["cookiecutter", str(answers.get("_template")), "--no-input"]
+    words = [*program(), str(answers.get("_template")), "--no-input"]
     if answers.get("_checkout"):
         words += ["--checkout", str(answers["_checkout"])]
     if answers.get("_output_dir") not in (None, os.environ.get("PWD")):
@@ -219,6 +219,36 @@ def command(answers: Mapping[str, object], bad: list[str]) -> str:
         answer = str(answers[name]).lower() if name == "use_docker" else answers.get(name)
         words.append(f"{name}={CHANGE_ME if name in bad else answer}")
     return " ".join(quoted(word, windows=os.name == "nt") for word in words)
+
+
+def program() -> list[str]:
+    """Give the words with which this Cookiecutter was started, as far as that can be known."""
+    import os
+
+    # uvx makes an environment in its cache, and names its own program for those that it starts.
+    if os.environ.get("UV") and re.search(r"[/\\](archive|environments)-v\d+[/\\]", sys.prefix):
+        return ["uvx", "cookiecutter"]
+    return ["cookiecutter"]
+
+
+def broken_between_words(text: str) -> str:
+    """Break the lines of a message for the terminal. A command stays whole: people paste it."""
+    import os
+    import textwrap
+
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        return text  # No terminal, but a pipe or a file.
+    command = " ".join(program())
+    return "\n".join(
+        line
+        if line.startswith(f"{command} ") or not line
+        else textwrap.fill(
+            line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        for line in text.split("\n")
+    )
 
 
 def quoted(word: str, *, windows: bool) -> str:
@@ -236,4 +266,4 @@ def quoted(word: str, *, windows: bool) -> str:
 
 if __name__ == "__main__":
     if why := problem(ANSWERS, rejected(ANSWERS)):
-        sys.exit(why)
+        sys.exit(broken_between_words(why))

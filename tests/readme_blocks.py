@@ -84,8 +84,9 @@ def with_code(text: str, code: str, side: str | None, line: str | None, what: st
     if not line:
         return f"{text}\n\n{code}" if text else code
     lines = text.splitlines(keepends=True)
-    [number] = [number for number, each in enumerate(lines) if line in each] or [None]
-    assert number is not None, f"no line for {what}"
+    numbers = [number for number, each in enumerate(lines) if line in each]
+    assert len(numbers) == 1, f"{len(numbers)} lines for {what}"
+    number = numbers[0]
     indent = lines[number][: len(lines[number]) - len(lines[number].lstrip())]
     number += side == "below"
     return "".join(

@@ -239,22 +239,6 @@ def test_the_commands_of_the_pipeline_pass_in_a_bake(bake: Bake) -> None:
         bake(ci="github").run("python", "-m", *words, *cache)
 
 
-# The hooks for git
-
-
-@pytest.mark.xdist_group("flask processes")
-def test_the_hooks_for_git_run_the_projects_own_tools(bake: Bake) -> None:
-    config = yaml.safe_load(bake().read(".pre-commit-config.yaml"))
-    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
-    assert {repo["repo"] for repo in config["repos"]} == {"local"}
-    assert [hook["id"] for hook in hooks] == ["ruff-check", "ruff-format", "mypy"]
-    for hook in hooks:
-        words = [word for word in shlex.split(hook["entry"]) if word != "--fix"]
-        files = [] if hook.get("pass_filenames") is False else ["app/__init__.py"]
-        cache = ["--cache-dir", types_cache("flask")] if "mypy" in words else ["--no-cache"]
-        bake().run(*words, *cache, *files)
-
-
 # The compose file
 
 

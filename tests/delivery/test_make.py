@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from answers import ROOT
 from conftest import environment
+from processes import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs make and a POSIX shell")
 
@@ -78,6 +80,20 @@ def test_a_uv_that_reaches_no_index_says_why_in_the_demo(installed: Path, tmp_pa
     done = make(installed, "demo", UV_CACHE_DIR=str(tmp_path / "cache"), **nowhere)
     assert done.returncode != 0
     assert REFUSED.search(done.stderr)
+
+
+@pytest.mark.parametrize("name", ["PORT", "LOGTO_PORT"])
+def test_a_taken_port_is_named_before_the_demo_installs_anything(
+    installed: Path, name: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        ports = {"PORT": free_port(), "LOGTO_PORT": free_port(), name: port}
+        done = make(installed, "demo", *(f"{each}={number}" for each, number in ports.items()))
+    assert done.returncode != 0
+    assert f"Port {port} is taken. Free it, or run: make demo {name}={port + 10}" in done.stderr
+    assert "--port" not in done.stdout + done.stderr
+    assert not (installed / "build").exists()
 
 
 @pytest.mark.parametrize("red", ["check", "test-newest", "test", "nothing"])

@@ -1,7 +1,10 @@
 """`logto check`: right is green, wrong is red and says what to do, whatever Logto answers."""
 
 import json
+import os
+import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 from answers import FILLED
 from company_network import proxies
-from conftest import Bake
+from conftest import Bake, environment
 from logto_commands import CALLBACK, ORIGIN, Commands, commands
 from sites import MARKER, UNAVAILABLE, Fault, Handler, answer, changed, oidc_error
 
@@ -62,6 +65,7 @@ def test_a_right_set_up_is_green_for_people_and_machines(logto: Commands) -> Non
     people, machines = logto.as_people_do("check"), logto.check()
     assert (people.code, people.errors) == (0, "")
     assert people.output.count("✓") == len(NAMES)
+    assert people.output.endswith(f"\n{len(NAMES)} checks: {len(NAMES)} right\n")
     assert list(machines.checks) == NAMES
     assert json.loads(machines.output)["ok"] is True
     assert all(
@@ -85,6 +89,50 @@ def test_a_console_of_few_signs_gets_plain_words_and_no_colours(logto: Commands)
     )
     assert done.output.count("OK ") == len(NAMES)
     assert "\x1b" not in done.output
+
+
+def installed(logto: Commands) -> dict[str, str]:
+    """The variable with which the framework finds the commands, as after an installation."""
+    logto.as_people_do("--help")
+    return {"PYTHONPATH": os.pathsep.join([str(logto.path), str(logto.path.parent / "installed")])}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_terminal_of_80_columns_breaks_lines_between_words(logto: Commands, term: str) -> None:
+    import pexpect
+
+    unknown = "of-the-same-app-under-another-name-that-nobody-knows"
+    variables = {"TERM": term, "LOGTO_APP_ID": unknown, "PYTHONUTF8": "1"}
+    env = environment(**logto.variables | installed(logto) | variables)
+    env = {name: value for name, value in env.items() if name not in ("COLUMNS", "NO_COLOR")}
+    terminal = pexpect.spawn(
+        sys.executable,
+        ["-m", "flask", "logto", "check"],
+        cwd=str(logto.path),
+        env=env,
+        encoding="utf-8",
+        dimensions=(24, 80),
+        timeout=60,
+    )
+    terminal.expect(pexpect.EOF)
+    said = terminal.before
+    assert isinstance(said, str)
+    assert ("\x1b[31m" in said) is (term == "xterm")
+    assert ("\x1b" in said) is (term == "xterm")
+    lines = re.sub(r"\x1b\[\d+m", "", said).replace("\r", "").splitlines()
+    # A long name or URL stays whole, on a line of its own.
+    assert all(len(line) <= 80 or len(line.split()) == 1 for line in lines), lines
+    assert f"{'':28}{unknown}" in lines
+    assert re.fullmatch(r"13 checks: \d right, 1 wrong, \d not checked", lines[-1])
+
+
+def test_no_help_text_is_cut(logto: Commands) -> None:
+    for words in ([], ["check"], ["provision"]):
+        done = logto.as_people_do(*words, "--help")
+        assert "..." not in done.output.replace("[ARGS]...", "")
+    everything = logto.project.run("flask", "--help", **logto.variables | installed(logto)).stdout
+    assert "logto   Check or set up the app at Logto and at Microsoft.\n" in everything
 
 
 @BOTH_FRAMEWORKS

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 from conftest import Bake, BakedProject, environment
-from processes import free_port, is_taken, running
+from processes import free_port, is_taken, running, until
 from stand_in_client import API, CALLBACK, CHALLENGE, HOME
 
 FRAMEWORKS = [
@@ -45,7 +45,8 @@ def test_python_m_dev_uses_the_local_logto_whatever_env_names(
     )
     with project.start("python", "-m", "dev", *ports) as process:
         process.wait_for(f"http://localhost:{ports[1]}/")
-        assert f"http://localhost:{ports[1]}" in process.output
+        process.wait_for_text("Ctrl-C stops both.")
+        assert f"Open http://localhost:{ports[1]}\n" in process.output
         assert "not the real Logto" in process.output
         sign_in = httpx2.get(f"http://localhost:{ports[1]}/sign-in", timeout=20)
         page = httpx2.get(sign_in.headers["Location"], follow_redirects=True).text
@@ -107,27 +108,115 @@ def test_the_exit_code_of_an_app_that_cannot_start_is_passed_on(
     assert done.returncode == 1
     assert "SESSION_URL" in done.stderr
     assert "Traceback" not in done.stderr
+    # It is not an invitation to a page that does not come.
+    assert "Open http" not in done.stdout
+
+
+STOPPED = "The app stopped. It starts again when you save a file."
+
+
+@pytest.fixture
+def changeable(bake: Bake, framework: str, tmp_path: Path) -> BakedProject:
+    """A project of this framework that a test may change."""
+    return BakedProject(shutil.copytree(bake(framework=framework).path, tmp_path / "project"), {})
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_saved_file_starts_the_app_again_also_after_a_mistake(
-    bake: Bake, framework: str, ports: list[str], tmp_path: Path
+@pytest.mark.parametrize("from_the_start", [False, True])
+def test_a_mistake_in_a_file_stops_the_app_until_the_next_save(
+    changeable: BakedProject, ports: list[str], from_the_start: bool
 ) -> None:
-    project = BakedProject(tmp_path / "project", {})
-    shutil.copytree(bake(framework=framework).path, project.path)
-    pages = project.path / "app/pages.py"
+    home = f"http://localhost:{ports[1]}/"
+    pages = changeable.path / "app/pages.py"
     good = pages.read_text("utf-8")
-    with project.start("python", "-m", "dev", *ports) as process:
-        process.wait_for(f"http://localhost:{ports[1]}/")
-        pages.write_text(f"{good}\ndef broken(:\n", "utf-8")
-        process.wait_for_text("SyntaxError")
-        # What is held at the local Logto outlives the app.
+    bad = f"{good}\ndef broken(:\n"
+    pages.write_text(bad if from_the_start else good, "utf-8")
+    with changeable.start("python", "-m", "dev", *ports) as process:
+        if not from_the_start:
+            process.wait_for(home)
+            pages.write_text(bad, "utf-8")
+        process.wait_for_text(STOPPED)
+        assert process.output.index("SyntaxError") < process.output.index(STOPPED)
+        process.wait_for(home)
+        page = httpx2.get(f"{home}any/page")
+        assert page.status_code == 500
+        assert "The app stopped" in page.text
+        assert "It starts again when you save a file." in page.text
+        assert "def broken(:" in page.text
+        assert "SyntaxError" in page.text
+        # The people who are signed in at the local Logto stay signed in.
         assert is_taken(int(ports[3]))
         pages.write_text(
             f"{good}\n\n@bp.get('/new')\ndef new() -> str:\n    return 'new'\n", "utf-8"
         )
-        process.wait_for(f"http://localhost:{ports[1]}/new")
-        assert httpx2.get(f"http://localhost:{ports[1]}/new").text == "new"
+        until(lambda: answer(f"{home}new") == "new", 60)
+        process.wait_for_text("Ctrl-C stops both.")
+        assert process.output.count("Open http") == 1
+        # The next mistake is handled in the same way, also one in the configuration.
+        (changeable.path / ".env").write_text("LOGTO_SCOPES=email\nLOG_FORMAT=yaml\n", "utf-8")
+        until(lambda: process.output.count(STOPPED) == 2, 60)
+        process.press_ctrl_c()
+        assert process.exit_code() == 0
+        assert not is_taken(int(ports[1]))
+
+
+def answer(url: str) -> str:
+    """The text of a page, or an empty text if nobody listens."""
+    try:
+        return httpx2.get(url).text
+    except httpx2.TransportError:
+        return ""
+
+
+LOGS = """
+
+import logging
+
+
+@bp.get("/logs")
+def logs() -> str:
+    for level in (logging.INFO, logging.WARNING, logging.ERROR):
+        logging.getLogger("shop").log(level, "at level %s", level)
+    return "logged"
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("variables", [{"TERM": "xterm"}, {"TERM": "dumb"}, {"NO_COLOR": "1"}])
+def test_the_log_on_a_terminal_has_colours_and_no_static_files(
+    changeable: BakedProject, ports: list[str], variables: dict[str, str]
+) -> None:
+    import pexpect
+
+    pages = changeable.path / "app/pages.py"
+    pages.write_text(pages.read_text("utf-8") + LOGS, "utf-8")
+    env = environment(**{"TERM": "xterm", **variables})
+    env = {name: value for name, value in env.items() if name in variables or name != "NO_COLOR"}
+    command = ["-m", "dev", *ports]
+    terminal = pexpect.spawn(
+        sys.executable, command, cwd=str(changeable.path), env=env, encoding="utf-8", timeout=60
+    )
+    try:
+        terminal.expect_exact("Ctrl-C stops both.")
+        home = f"http://localhost:{ports[1]}"
+        for path in ("/static/style.css", "/static/gone.css", "/logs"):
+            httpx2.get(f"{home}{path}")
+        terminal.expect_exact("GET /logs 200")
+        said = terminal.before
+        assert isinstance(said, str)
+    finally:
+        terminal.close(force=True)
+    coloured = variables == {"TERM": "xterm"}
+    assert ("\x1b[33m" in said) is coloured
+    assert ("\x1b[31m" in said) is coloured
+    for level, colour in ((20, ""), (30, "\x1b[33m"), (40, "\x1b[31m")):
+        [line] = [line for line in said.splitlines() if f"at level {level}" in line]
+        assert line.startswith(colour if coloured else "20")
+        assert ("\x1b" in line) is (coloured and bool(colour))
+    assert "style.css" not in said
+    # A file that is missing is worth a line.
+    assert "GET /static/gone.css 404" in said
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ def _web_url(value: str) -> None:
         host, complete = "", False
     if not complete or not re.fullmatch(r"[a-z0-9.:_-]+", host) or re.search("[^!-~]|[?#]", value):
         raise ValidationError(f"{value!r} is not a plain http(s) URL")
-    if url.scheme == "http" and not LOOPBACK.fullmatch(host):
+    if value.lower().startswith("http:") and not LOOPBACK.fullmatch(host):
         raise ValidationError(f"{value!r} must begin with https://, as it is not on this machine")
 
 

@@ -1,30 +1,37 @@
 """The app and the local Logto in one terminal.
 
-    python -m dev [--port 3000] [--logto-port 3001]
-
 The app starts again whenever one of its files is saved. Ctrl-C stops both.
 """
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import urlsplit
 
-from .local_logto import ROOT, LocalLogto, listen, own_port, port_problem, settings
+import click
+from werkzeug import Response
+
+from . import ROOT
+from .local_logto import LocalLogto, Server, listen, own_port, port_is_taken, port_problem, settings
+
+COLOURS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+STATIC = re.compile(r" app\.server\.logs: (GET|HEAD) /static/\S+ [23]")
 
 
 def main() -> int:
     """Run until Ctrl-C, or until the app cannot start; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dev", description="Run the app, and the local Logto beside it."
-    )
+    parser = argparse.ArgumentParser("python -m dev", description="The app and the local Logto")
     parser.add_argument("--port", type=int, help="of the app (as in .env, or 3000)")
     parser.add_argument("--logto-port", type=int, help="of the local Logto (as in .env, or 3001)")
     options = parser.parse_args()
@@ -65,48 +72,72 @@ def main() -> int:
     root = (own.get("APPLICATION_ROOT") or "").rstrip("/")
     with LocalLogto.for_app({**own, **forced}, port=logto_port) as stand_in:
         people = [name for name, user in stand_in.users.items() if user.username]
-        print(f"\nOpen http://localhost:{app_port}{root}")
-        print(f"\nUsers sign in at {stand_in.endpoint}. This is not the real Logto: it has no")
-        print(f"passwords. You can be {', '.join(people)} or somebody new.")
-        print("Ctrl-C stops both.\n", flush=True)
-        environ = {**os.environ, **forced}
-        return run_with_reload(app_command(app_port), environ, stand_in.follow_app)
+        welcome = (
+            f"\nOpen http://localhost:{app_port}{root}\n\n"
+            f"Users sign in at {stand_in.endpoint}. This is not the real Logto: it has no\n"
+            f"passwords. You can be {', '.join(people)} or somebody new.\nCtrl-C stops both.\n"
+        )
+        # On Windows, Python would write other bytes into a pipe.
+        environ = {**os.environ, **forced, "PYTHONIOENCODING": "utf-8"}
+        return run_with_reload(app_port, environ, stand_in, welcome)
 
 
-def app_command(port: int) -> list[str]:
-    """Return the command that serves the app, without a reload of its own."""
+def run_with_reload(port: int, environ: Mapping[str, str], logto: LocalLogto, welcome: str) -> int:
+    """Run the app, again after each change. Return the exit code of an app that cannot start.
+
+    `welcome` is printed when the app listens. A mistake in a file ends the app until a change.
+    """
     # Both frameworks reload by starting themselves once more: on Windows that process
     # would outlive this one. So there is one process, and it is started here.
     command = [sys.executable, "-m", "{{ cookiecutter.framework }}", "run", "--debug", "--no-reload"]
-    return [*command, "--host", "localhost", "--port", str(port)]
+    command += ["--host", "localhost", "--port", str(port)]
+    options: dict[str, Any] = {"cwd": ROOT, "env": environ, "encoding": "utf-8"}
+    page = logto.app.jinja_env.get_template("stopped.html")
+    changed = False
+    while True:
+        files, last = saved_files(), deque[str](maxlen=12)
+        app = subprocess.Popen(command, stderr=subprocess.PIPE, **options)
+        log = threading.Thread(target=show_log, args=(app.stderr, last), daemon=True)
+        log.start()
+        try:
+            while app.poll() is None and saved_files() == files:
+                time.sleep(0.3)
+                if welcome and port_is_taken(port):
+                    print(welcome, flush=True)
+                    welcome = ""
+            if app.poll() is not None:
+                log.join()
+                if not changed and not any(line.startswith('  File "') for line in last):
+                    return app.returncode if app.returncode >= 0 else 128 - app.returncode
+                print("The app stopped. It starts again when you save a file.", flush=True)
+                text = page.render(lines="".join(last))
+                with Server(Response(text, 500, mimetype="text/html"), port):
+                    while saved_files() == files:
+                        time.sleep(0.3)
+        except (KeyboardInterrupt, SystemExit):
+            # The terminal has told the app, too; a second signal would hit it as it ends.
+            with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+                app.wait(3)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise
+        finally:
+            app.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                app.wait(5)
+            app.kill()
+        print("A file has changed: starting the app again.", flush=True)
+        logto.follow_app()
+        changed = True
 
 
-def run_with_reload(
-    command: Sequence[str], environ: Mapping[str, str], on_change: Callable[[], None]
-) -> int:
-    """Run the command in the project, again after each change, and return its exit code."""
-    app = subprocess.Popen(command, cwd=ROOT, env=environ)
-    seen, changed = saved_files(), False
-    try:
-        # A mistake in a changed file ends the app, and the next change starts it again.
-        while app.poll() is None or changed:
-            time.sleep(0.5)
-            files = saved_files()
-            if files != seen:
-                print("A file has changed: starting the app again.", flush=True)
-                on_change()
-                stop(app)
-                app = subprocess.Popen(command, cwd=ROOT, env=environ)
-                seen, changed = files, True
-    except (KeyboardInterrupt, SystemExit):
-        # The terminal has told the app, too; a second signal would hit it as it ends.
-        with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
-            app.wait(3)
-        raise
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        stop(app)
-    return app.returncode if app.returncode >= 0 else 128 - app.returncode
+def show_log(log: IO[str], last: deque[str]) -> None:
+    """Print the log of the app without static files, and keep its last lines."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    for line in log:
+        last.append(line)
+        colour = None if plain else COLOURS.get("".join(line.split()[2:3]))
+        if not STATIC.search(line):
+            click.secho(line.rstrip("\n"), fg=colour, reset=bool(colour), err=True)
 
 
 def saved_files() -> dict[Path, float]:
@@ -116,16 +147,6 @@ def saved_files() -> dict[Path, float]:
         with suppress(FileNotFoundError):  # as it is being saved, or there is none
             found[file] = file.stat().st_mtime
     return found
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that may have ended already."""
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 if __name__ == "__main__":

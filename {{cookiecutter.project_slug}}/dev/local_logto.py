@@ -3,13 +3,12 @@
 It responds as the real Logto does (endpoints, claims, error bodies, lifetimes of tokens), so an
 app that works with it works with Logto. Anybody can sign in as anybody, so it serves this machine
 only. It is not for production.
-
-    python -m dev.local_logto
 """
 
 import argparse
 import ast
 import errno
+import logging
 import os
 import socket
 import sys
@@ -23,13 +22,12 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from flask import Flask
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
-from . import APP_NAME, management_api, oidc
+from . import APP_NAME, ROOT, management_api, oidc
 from .accounts import StandIn
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
-ROOT = Path(__file__).resolve().parent.parent
 API = ROOT / "app" / "api.py"
 EXAMPLE_SCOPES = ["read:books", "write:books"]
 
@@ -111,46 +109,56 @@ def listen(port: int) -> list[socket.socket]:
                 raise
 
 
-class QuietHandler(WSGIRequestHandler):
-    """Leaves the terminal to the app's own log."""
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        pass
-
-
-class LocalLogto(StandIn):
-    """A Logto on `http://localhost:<port>` with one registered application.
+class Server:
+    """A WSGI app on `http://localhost:<port>`.
 
     It is bound once constructed, and serves after `start()` or inside `with`.
     """
 
+    def __init__(self, app: Any, port: int) -> None:
+        """Take a port (0: any free one). Raise OSError if it is taken."""
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # The terminal is for the app's log.
+        listeners = listen(port)
+        self.port: int = listeners[0].getsockname()[1]
+        self._serving, self._servers = False, []
+        for listener in listeners:
+            host = listener.getsockname()[0]
+            with listener:
+                server = make_server(host, self.port, app, threaded=True, fd=listener.fileno())
+            self._servers.append(server)
+
+    def start(self) -> Self:
+        """Serve in daemon threads."""
+        self._serving = True
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def stop(self, *_: object) -> None:
+        """Stop serving and free the port."""
+        for server in self._servers:
+            if self._serving:  # otherwise, `shutdown` would wait for ever
+                server.shutdown()
+            server.server_close()
+
+    __enter__, __exit__ = start, stop
+
+
+class LocalLogto(StandIn, Server):
+    """A Logto with one registered application, on a server of its own."""
+
     def __init__(self, *, port: int = 0, **known: Any) -> None:
         """Take a port (0: any free one) and what StandIn takes. Raise OSError if it is taken."""
-        super().__init__(**known)
+        StandIn.__init__(self, **known)
         self.app = Flask("local_logto", root_path=str(Path(__file__).parent))
         # A page on the web must not reach it under a name that points to 127.0.0.1.
         self.app.config["TRUSTED_HOSTS"] = list(LOOPBACK_NAMES)
         self.app.extensions["stand_in"] = self.app.jinja_env.globals["stand_in"] = self
         self.app.register_blueprint(oidc.bp)
         self.app.register_blueprint(management_api.bp)
-
-        listeners = listen(port)
-        self.port: int = listeners[0].getsockname()[1]
+        Server.__init__(self, self.app, port)
         self.endpoint = f"http://localhost:{self.port}"
         self.issuer = f"{self.endpoint}/oidc"
-        self._serving = False
-        self._servers = []
-        for listener in listeners:
-            with listener:
-                server = make_server(
-                    listener.getsockname()[0],
-                    self.port,
-                    self.app,
-                    threaded=True,
-                    request_handler=QuietHandler,
-                    fd=listener.fileno(),
-                )
-            self._servers.append(server)
 
     @classmethod
     def for_app(cls, environ: Mapping[str, str | None], *, port: int) -> Self:
@@ -182,35 +190,13 @@ class LocalLogto(StandIn):
 
     def follow_app(self) -> None:
         """Take over the scopes that app/api.py names by now."""
-        if self.own_resource in self.resources and (scopes := api_scopes()):
-            self.resources[self.own_resource] = scopes
-
-    def start(self) -> None:
-        """Serve in daemon threads."""
-        self._serving = True
-        for server in self._servers:
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        """Stop serving and free the port."""
-        for server in self._servers:
-            if self._serving:  # otherwise, `shutdown` would wait for ever
-                server.shutdown()
-            server.server_close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        if (name := self.own_resource) and name in self.resources and (scopes := api_scopes()):
+            self.resources[name] = scopes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m dev.local_logto`: the stand-in alone, for the app of `.env`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dev.local_logto", description="Run the local Logto alone."
-    )
+    parser = argparse.ArgumentParser("python -m dev.local_logto", description="The local Logto")
     parser.add_argument("--port", type=int, default=3001)
     blank = "know the app's ID only, to try `logto provision`"
     parser.add_argument("--blank", action="store_true", help=blank)
@@ -219,14 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stand_in = LocalLogto.for_app(settings(), port=options.port)
     except OSError as error:
         sys.exit(port_problem(error, options.port, "--port"))
+    print(f"The local Logto (not the real one) is at {stand_in.endpoint}")
     if options.blank:
         stand_in.clear()
-    print(f"The local Logto (not the real one) is at {stand_in.endpoint}")
-    for uri in stand_in.application.redirect_uris:
-        print(f"It knows the app {stand_in.application.id} at {uri}")
-    if options.blank:
         print(f"It knows the ID of the app, {stand_in.application.id}, and nothing else. Its")
         print(f"machine-to-machine app is {stand_in.machine.id}, with any text as its secret.")
+    for uri in stand_in.application.redirect_uris:
+        print(f"It knows the app {stand_in.application.id} at {uri}")
     print("Stop it with Ctrl-C.", flush=True)
     with stand_in, suppress(KeyboardInterrupt):
         # Without a time limit, Windows would not let Ctrl-C through.

@@ -12,7 +12,7 @@ import click
 
 @click.group("logto")
 def commands() -> None:
-    """Check how this app, Logto and Microsoft are connected, or connect them."""
+    """Check or set up the app at Logto and at Microsoft."""
 
 
 @commands.command("check")

@@ -1,8 +1,10 @@
 """What the commands print, on any terminal."""
 
 import os
+import shutil
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from textwrap import TextWrapper
 
 import click
 
@@ -11,6 +13,7 @@ from app.server.logs import printable
 from .check import Check
 
 COLOURS = {True: "green", False: "red", None: "yellow"}
+WORDS = {True: "right", False: "wrong", None: "not checked"}
 
 
 def say(text: str = "", colour: str | None = None) -> None:
@@ -19,22 +22,27 @@ def say(text: str = "", colour: str | None = None) -> None:
     text = "\n".join(printable(line, None) for line in text.split("\n"))
     encoding = sys.stdout.encoding or "ascii"
     text = text.encode(encoding, "backslashreplace").decode(encoding)
-    if colour and not os.environ.get("NO_COLOR"):
+    if colour and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         text = click.style(text, fg=colour)
     click.echo(text)
 
 
-def table(checks: Iterable[Check]) -> None:
-    """Print one line for each check, and under a red one what to do."""
+def table(checks: list[Check]) -> None:
+    """Print a line for each check, and under a red one what to do. The last line counts them."""
     signs = {True: "✓", False: "✗", None: "–"}
     try:
         "✓✗".encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         signs = {True: "OK", False: "!!", None: "--"}
+    width, indent = shutil.get_terminal_size((10_000, 24)).columns, " " * 28  # No limit in a pipe.
+    wrap = TextWrapper(width, "", indent, break_long_words=False, break_on_hyphens=False).fill
     for check in checks:
         found, *more = check.found.splitlines()
-        say(f"{signs[check.ok]:2} {check.label:24} {found}", COLOURS[check.ok])
+        say(wrap(f"{signs[check.ok]:2} {check.label:24} {found}"), COLOURS[check.ok])
         for line in [*more, *check.fix.splitlines()]:
-            say(f"{'':27} {line.strip()}")
+            say(wrap(indent + line.strip()))
         if check.value:
-            say(f"{'':31} {check.value}")
+            say(f"{indent}    {check.value}")
+    counts = Counter(check.ok for check in checks)
+    parts = [f"{counts[ok]} {word}" for ok, word in WORDS.items() if counts[ok]]
+    say(f"{len(checks)} checks: {', '.join(parts)}")

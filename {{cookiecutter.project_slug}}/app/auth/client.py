@@ -58,7 +58,7 @@ class AppLogtoClient(LogtoClient):
         scopes = config["LOGTO_SCOPES"].split()
     {% endif %}
         # The SDK compares scopes with members of this enumeration, never with texts.
-        members = {scope.value: scope for scope in UserInfoScope}
+        members: dict[str, Any] = {scope.value: scope for scope in UserInfoScope}
         sdk_config = LogtoConfig(
             # With a slash at its end, the SDK builds wrong URLs.
             endpoint=config["LOGTO_ENDPOINT"].rstrip("/"),

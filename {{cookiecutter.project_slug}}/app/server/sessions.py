@@ -81,7 +81,7 @@ class Session(dict[str, Any], SessionMixin):
     Changes are found by comparing. A new session is indexed by its `owner` for `delete_all`.
     """
 
-    permanent = True  # The cookie outlives the browser's own session.
+    permanent: Any = True  # The cookie outlives the browser's own session.
     key: str | None = None
     cookie: str | None = None
     left_behind: str | None = None
@@ -138,7 +138,7 @@ class UnavailableSession(Session):
         raise self._reason
 
     __getitem__ = __setitem__ = __delitem__ = __contains__ = _fail
-    get = pop = popitem = setdefault = update = clear = renew = _fail
+    get = pop = popitem = setdefault = update = clear = renew = cast(Any, _fail)
 
 
 class StoreSessionInterface(SessionInterface):
