@@ -243,7 +243,7 @@ def test_a_button_for_enterprise_sso_is_checked(logto: Commands) -> None:
         config.write_text(before, "utf-8")
     assert red.failed == ["enterprise_sso"]
     assert "k2j3" in red.checks["enterprise_sso"]["found"]
-    assert "e-mail domain" in red.checks["enterprise_sso"]["fix"]
+    assert "add a domain" in red.checks["enterprise_sso"]["fix"]
     assert green.failed == []
     assert "microsoft" not in green.checks
 
