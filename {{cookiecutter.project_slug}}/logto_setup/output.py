@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-from collections import Counter
 from textwrap import TextWrapper
 
 import click
@@ -22,27 +21,24 @@ def say(text: str = "", colour: str | None = None) -> None:
     text = "\n".join(printable(line, None) for line in text.split("\n"))
     encoding = sys.stdout.encoding or "ascii"
     text = text.encode(encoding, "backslashreplace").decode(encoding)
-    if colour and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
-        text = click.style(text, fg=colour)
-    click.echo(text)
+    plain = not colour or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    click.echo(text if plain else click.style(text, fg=colour))
 
 
 def table(checks: list[Check]) -> None:
     """Print a line for each check, and under a red one what to do. The last line counts them."""
     signs = {True: "✓", False: "✗", None: "–"}
-    try:
-        "✓✗".encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
+    if not "✓✗".encode(sys.stdout.encoding or "ascii", "ignore"):
         signs = {True: "OK", False: "!!", None: "--"}
     width, indent = shutil.get_terminal_size((10_000, 24)).columns, " " * 28  # No limit in a pipe.
     wrap = TextWrapper(width, "", indent, break_long_words=False, break_on_hyphens=False).fill
     for check in checks:
-        found, *more = check.found.splitlines()
-        say(wrap(f"{signs[check.ok]:2} {check.label:24} {found}"), COLOURS[check.ok])
-        for line in [*more, *check.fix.splitlines()]:
+        first, *more = [*check.found.splitlines(), *check.fix.splitlines()]
+        say(wrap(f"{signs[check.ok]:2} {check.label:24} {first}"), COLOURS[check.ok])
+        for line in more:
             say(wrap(indent + line.strip()))
         if check.value:
             say(f"{indent}    {check.value}")
-    counts = Counter(check.ok for check in checks)
-    parts = [f"{counts[ok]} {word}" for ok, word in WORDS.items() if counts[ok]]
+    found = [check.ok for check in checks]
+    parts = [f"{found.count(ok)} {word}" for ok, word in WORDS.items() if ok in found]
     say(f"{len(checks)} checks: {', '.join(parts)}")
