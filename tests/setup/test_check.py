@@ -225,6 +225,29 @@ def test_without_a_button_for_microsoft_nothing_of_microsoft_is_checked(logto: C
     assert (done.code, done.failed) == (0, [])
 
 
+SSO_PAGE = "/api/.well-known/sign-in-exp"
+
+
+@BOTH_FRAMEWORKS
+def test_a_button_for_enterprise_sso_is_checked(logto: Commands) -> None:
+    config = logto.path / "app/config.py"
+    before = config.read_text("utf-8")
+    button = '    "azuread": ("Microsoft", "social:azuread"),\n'
+    config.write_text(before.replace(button, '    "acme": ("Acme", "sso:k2j3"),\n'), "utf-8")
+    offered = changed(lambda page: page | {"ssoConnectors": [{"id": "k2j3"}]})
+    try:
+        red = logto.as_people_do("check", "--json")
+        with logto.logto.fault(SSO_PAGE, offered):
+            green = logto.as_people_do("check", "--json")
+    finally:
+        config.write_text(before, "utf-8")
+    assert red.failed == ["enterprise_sso"]
+    assert "k2j3" in red.checks["enterprise_sso"]["found"]
+    assert "add a domain" in red.checks["enterprise_sso"]["fix"]
+    assert green.failed == []
+    assert "microsoft" not in green.checks
+
+
 def test_a_placeholder_is_right_once_logto_has_what_it_stands_for(logto: Commands) -> None:
     experience = logto.logto.local.sign_in_experience
     unset = {"AZURE_CLIENT_ID": "", "AZURE_CLIENT_SECRET": ""}

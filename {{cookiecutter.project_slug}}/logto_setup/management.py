@@ -26,10 +26,7 @@ class ManagementError(click.ClickException):
 
 
 def plain(what: str, value: object, *, secret: bool = False) -> str:
-    """Return a text from Logto that goes into a URL, a command to paste or an env file.
-
-    Raises ManagementError if it has other characters than letters, digits, `.`, `_` and `-`.
-    """
+    """Return a text of Logto that has only letters, digits, `.`, `_`, `-`, or raise ManagementError."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._-]+", value):
         return value
     shown = "" if secret else f": {str(value)[:100]!r}"
@@ -51,10 +48,7 @@ def is_local(url: str) -> bool:
 
 
 def default_resource(endpoint: str) -> str:
-    """The identifier of the Management API, where LOGTO_MANAGEMENT_RESOURCE does not say.
-
-    On Logto Cloud every tenant has one of its own; elsewhere there is one tenant, "default".
-    """
+    """Return the Management API's identifier. Except on Logto Cloud, the one tenant is "default"."""
     host = urlsplit(endpoint).hostname or ""
     return f"https://{host if host.endswith('.logto.app') else 'default.logto.app'}/api"
 

@@ -82,6 +82,11 @@ def test_all_problems_are_reported_at_once_and_no_secret_with_them(
         ("SESSION_URL", "sqlite:///"),
         ("SESSION_URL", "redis://:hunter2/1@localhost:6379/0"),
         ("SESSION_URL", "redis://localhost:port"),
+        ("SESSION_URL", "redis://localhost?foo=bar"),
+        ("SESSION_URL", "redis://localhost?ssl=true"),
+        ("SESSION_URL", "redis://localhost/prod"),
+        ("SESSION_URL", "redis+cluster://localhost/1"),
+        ("SESSION_URL", "redis+cluster://localhost?retry_on_timeout=yes"),
     ],
 )
 def test_a_wrong_value_is_reported_before_the_app_starts(
@@ -95,6 +100,15 @@ def test_a_wrong_value_is_reported_before_the_app_starts(
     message = caught.value.format_message()
     assert name in message
     assert "hunter2" not in message
+
+
+def test_spaces_and_newlines_around_a_value_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, f" {value}\r\n")
+    monkeypatch.setenv("SESSION_URL", "rediss+cluster://localhost:6380\n")
+    config = Config.from_env()
+    assert {name: getattr(config, name) for name in GOOD} == GOOD
+    assert config.SESSION_URL == "rediss+cluster://localhost:6380"
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def wants_json() -> bool:
     if request.path.startswith("/api/"):
         return True
     {% endif %}
-    accepted = request.accept_mimetypes
-    return accepted.best_match(["text/html", "application/json"]) == "application/json"
+    accepted = request.accept_mimetypes.best_match(["text/html", "application/json"])
+    return accepted == "application/json" or request.blueprint == "health"
 
 
 def this_page() -> str:

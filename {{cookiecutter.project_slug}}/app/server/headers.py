@@ -64,7 +64,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         host, path = dict(sent).get(b"host", b"").decode("latin-1"), scope.get("path", "")
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
         # Quart fails at a static file whose name is too long for the file system.
-        if path.startswith(f"{app.static_url_path}/") and len(path) > 250:
+        if path.startswith(f"{app.static_url_path}/") and len(path.encode()) > 250:
             path = f"{app.static_url_path}/"
         trusted = app.config.get("TRUSTED_HOSTS")
         allowed = not trusted or path in HEALTH or host_is_trusted(host, [*trusted, own.hostname])

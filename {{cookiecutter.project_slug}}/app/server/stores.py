@@ -213,6 +213,11 @@ class RedisStore:
         self._url = url.replace("+cluster:", ":", 1)
         self._prefix = prefix
         self._cluster = self._url != url
+        # Try once more: the server may have closed an idle connection, or be a replica by now.
+        again = Retry(NoBackoff(), 1, (exceptions.ConnectionError, exceptions.ReadOnlyError))
+        self.options: dict[str, Any] = {"retry": again, "decode_responses": True}
+        self.options |= {"socket_timeout": TIME_LIMIT, "socket_connect_timeout": TIME_LIMIT}
+        self.options["max_connections"] = CONNECTIONS
         {% if cookiecutter.framework == "quart" %}
         self._turns = asyncio.Semaphore(CONNECTIONS)
         {% else %}
@@ -222,17 +227,13 @@ class RedisStore:
     @cached_property
     def _redis(self) -> Any:
         """The client. It is made when it is needed: the one for a cluster may connect at once."""
-        options: Any = {"socket_timeout": TIME_LIMIT, "socket_connect_timeout": TIME_LIMIT}
-        # Try once more: the server may have closed an idle connection, or be a replica by now.
-        again = Retry(NoBackoff(), 1, (exceptions.ConnectionError, exceptions.ReadOnlyError))
-        options |= {"retry": again, "max_connections": CONNECTIONS, "decode_responses": True}
         if self._cluster:
-            return RedisCluster.from_url(self._url, **options)
+            return RedisCluster.from_url(self._url, **self.options)
         {% if cookiecutter.framework == "quart" %}
-        return Redis.from_url(self._url, **options)
+        return Redis.from_url(self._url, **self.options)
         {% else %}
         # When all connections are in use, a request waits for one and does not fail.
-        pool: Any = BlockingConnectionPool.from_url(self._url, timeout=TIME_LIMIT, **options)
+        pool: Any = BlockingConnectionPool.from_url(self._url, timeout=TIME_LIMIT, **self.options)
         return Redis.from_pool(pool)
         {% endif %}
 
