@@ -4,7 +4,7 @@ import re
 from functools import cache
 from typing import Any
 
-import kubernetes_validate  # type: ignore[import-untyped]
+import kubernetes_validate
 import pytest
 import yaml
 from answers import ROOT
