@@ -45,6 +45,8 @@ HINTS = {
     {% endif %}
     "APPLICATION_ROOT": "The path under which the app lives on a shared host.",
     "SESSION_URL": "Examples: sqlite:///sessions.sqlite3, redis://localhost:6379/0.",
+    "SESSION_LIFETIME_HOURS": "A whole number of hours, 1 or more. Example: 12.",
+    "SESSION_IDLE_HOURS": "A whole number of hours; 0 for no limit.",
 }
 
 
