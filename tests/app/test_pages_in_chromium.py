@@ -207,7 +207,7 @@ def test_the_profile_begins_with_the_person_and_ends_with_the_id(page: Page, sit
     (first, *_) = page.locator("main > *").all()
     assert first.inner_text().split() == ["A", "Alice", "Archer", "alice@example.com"]
     expect(page.locator("dt")).to_have_text(
-        ["E-mail verified", "Username", "Member since", "Last changed", "User ID"]
+        ["E-mail verified", "Username", "Roles", "Member since", "Last changed", "User ID"]
     )
     assert "mono" in style(page, "dd:last-child >> nth=-1 >> code", "fontFamily")
     account = page.get_by_role("link", name="Manage your account")
@@ -219,7 +219,9 @@ def test_without_an_e_mail_the_profile_does_not_say_that_it_is_verified(
 ) -> None:
     sign_in(page, "Carol Chen")
     page.goto("/profile")
-    expect(page.locator("dt")).to_have_text(["Username", "Member since", "Last changed", "User ID"])
+    expect(page.locator("dt")).to_have_text(
+        ["Username", "Roles", "Member since", "Last changed", "User ID"]
+    )
 
 
 def test_one_line_adds_a_way_to_sign_in(page: Page, site: Site) -> None:

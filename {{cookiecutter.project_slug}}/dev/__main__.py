@@ -46,7 +46,7 @@ def main() -> int:
         # Git ignores it, so a fresh clone has none.
         (ROOT / ".env").touch(mode=0o600)
         shutil.copyfile(ROOT / ".env.example", ROOT / ".env")
-        print("There was no .env: this is a copy of .env.example now.")
+        print("There was no .env: this is a copy of .env.example now.", flush=True)
     own = settings()
     app_port = options.port or own_port(own.get("LOGTO_CALLBACK_URL"), 3000)
     logto_port = options.logto_port or own_port(own.get("LOGTO_ENDPOINT"), 3001)
