@@ -107,7 +107,7 @@ async def _verified(token: str) -> dict[str, Any]:
     if sub:
         ended = {{ cookiecutter.__await }}store.delete_all({"sub": sub})
         log.info("Webhook %s: sub=%s, %d sessions ended", event, sub, ended)
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined, unused-ignore]
     {% if cookiecutter.framework == "quart" %}
     await logto_event.send_async(app, event=event, data=data, _sync_wrapper=app.ensure_async)
     {% else %}

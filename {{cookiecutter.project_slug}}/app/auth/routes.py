@@ -1,6 +1,7 @@
 """Sign-in, sign-up, the callback and sign-out."""
 
 import logging
+from typing import Any
 
 from {{ cookiecutter.framework }} import Blueprint, current_app, redirect, render_template, request, url_for
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
@@ -120,10 +121,10 @@ async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
         return {{ cookiecutter.__await }}logto_unavailable(fault, retry)
     log.info("Signed in: sub=%s", user["sub"])
     {% if cookiecutter.framework == "quart" %}
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined, unused-ignore]
     await user_signed_in.send_async(app, user=current_user, _sync_wrapper=app.ensure_async)
     {% else %}
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined, unused-ignore]
     user_signed_in.send(app, user=current_user)
     {% endif %}
     if str(current_app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
