@@ -14,7 +14,7 @@ from .server import errors, headers, health, logs, sessions
 
 
 def create_app(config: Config | None = None) -> {{ cookiecutter.framework | capitalize }}:
-    """Build the app. Without a config, read it from the environment and `.env`, or raise ConfigError."""
+    """Build the app. Without a config, read the environment and `.env`. Raises ConfigError."""
     app = {{ cookiecutter.framework | capitalize }}(__name__)
     app.config.from_object(config or Config.from_env())
     app.jinja_env.globals["app_name"] = app.config["APP_NAME"]

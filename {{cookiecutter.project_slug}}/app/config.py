@@ -85,7 +85,7 @@ class Config:
 
     @classmethod
     def from_env(cls) -> "Config":
-        """Read the environment, and then `.env`. Raises ConfigError, a line per wrong variable."""
+        """Read the environment, then `.env`. Raises ConfigError with a line per wrong variable."""
         load_dotenv(PROJECT_DIR / ".env", encoding="utf-8")
         env, values = Env(eager=False), {}
         {% if cookiecutter.api_resource %}

@@ -153,7 +153,7 @@ class AppLogtoClient(LogtoClient):
             log.warning("Refresh postponed, Logto is unavailable: %s", error)
 
     async def user_info(self) -> dict[str, Any]:
-        """Fetch the claims of now (OpenID Connect Core, 5.3). Raises as `access_token` does."""
+        """Fetch the current claims (OpenID Connect Core, 5.3). Raises what `access_token` raises."""
         token = await self.access_token()
         try:
             async with self._calling(signed_in=True):
@@ -169,7 +169,7 @@ class AppLogtoClient(LogtoClient):
         return found
 
     async def sign_out(self, post_sign_out_uri: str, refresh_token: str | None) -> str:
-        """Revoke the refresh token, and return the URL of Logto's sign-out, or LogtoUnavailable."""
+        """Revoke the refresh token, and return Logto's sign-out URL. Raises LogtoUnavailable."""
         async with self._calling():
             url = await self._with_storage({}).signOut(post_sign_out_uri)
         if refresh_token:
@@ -209,7 +209,7 @@ class AppLogtoClient(LogtoClient):
     async def _refresh(self, resource: str) -> str:
         """Refresh once, even if many requests need it, and save the result.
 
-        The SDK refreshes in every request. If refresh tokens rotate, the second use is a theft.
+        The SDK refreshes in every request. If refresh tokens rotate, a second use ends the session.
         """
         if session.key is None:
             # The user has signed in during this request.

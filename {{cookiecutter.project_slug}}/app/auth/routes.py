@@ -38,9 +38,9 @@ INTERACTION = ("login_required", "consent_required", "interaction_required")
 @bp.get("/sign-in")
 @bp.get("/sign-up", endpoint="sign_up", defaults={"first_screen": "register"})
 async def sign_in(first_screen: str = "") -> ResponseReturnValue:
-    """Redirect to Logto's page for signing in or signing up, or with `?connector=` further on.
+    """Redirect to Logto's page for signing in or signing up.
 
-    With `?prompt=login`, Logto asks for the password again.
+    With `?connector=azuread`, users go to Microsoft at once. `?prompt=login` asks for the password.
     """
     if not is_visit():
         return {{ cookiecutter.__await }}ask_to_sign_in()

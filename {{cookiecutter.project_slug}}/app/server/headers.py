@@ -29,7 +29,7 @@ SPACES = re.compile(r{{ "b" if cookiecutter.framework == "quart" }}"[ \t]{2,}")
 
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
-    """Send the headers with every response, errors included."""
+    """Give the app its own URL, and protect it from other sites: by headers, and in forms."""
     mimetypes.add_type("text/css", ".css")  # Other programs change the types on Windows, and then
     mimetypes.add_type("image/svg+xml", ".svg")  # browsers refuse the files because of `nosniff`.
     origins, https = app.config["CONTENT_ORIGINS"], app.config["SESSION_COOKIE_SECURE"]
@@ -52,6 +52,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     )
     fixed = dict(policy.headers)
     own, root = urlsplit(app.config["ORIGIN"]), app.config["HOME_PATH"].rstrip("/")
+    # For `url_for` outside of a request.
     {% if cookiecutter.framework == "quart" %}
     app.config.update(SERVER_NAME=own.netloc, PREFER_SECURE_URLS=https)
     app.url_map.bind = partial(app.url_map.bind, script_name=root)  # type: ignore[method-assign]
@@ -96,8 +97,10 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
                 environ[name] = SPACES.sub(" ", environ[name])
         host, path = environ.get("HTTP_HOST", ""), environ["PATH_INFO"]
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
-        if trusted := app.config["TRUSTED_HOSTS"]:
-            trusted = app.config["TRUSTED_HOSTS"] = [*{*trusted, own.hostname}]
+        trusted = app.config["TRUSTED_HOSTS"]
+        if trusted and own.hostname not in trusted:
+            # Flask itself checks the host of the configuration, too.
+            trusted = app.config["TRUSTED_HOSTS"] = [*trusted, own.hostname]
         allowed = not trusted or path in HEALTH or host_is_trusted(host, trusted)
         if not HOST.fullmatch(host) or not allowed:
             return Response("Bad Request", 400)(environ, start_response)
@@ -151,7 +154,7 @@ def open_to_other_sites(view: View) -> View:
 def from_own_site(request: Any = request) -> bool:
     """Return whether the user or a page of this app sends the request, as the browser says.
 
-    As in Go 1.25 (`http.CrossOriginProtection`), no browser sends neither of the two headers.
+    As in Go 1.25 (`http.CrossOriginProtection`): without both headers, the sender is no browser.
     """
     if site := request.headers.get("Sec-Fetch-Site"):
         return site in ("same-origin", "none")

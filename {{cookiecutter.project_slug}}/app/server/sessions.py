@@ -48,7 +48,7 @@ def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}, **changes:
 
 
 def to_own_host(*, again: bool = False) -> ResponseReturnValue | None:
-    """Redirect to the same page under the app's own host name: cookies belong to one name only.
+    """Redirect to the same page under the app's own host name: a cookie belongs to one name.
 
     A proxy may replace the Host header. So within 30 seconds, a second redirect needs `again`.
     """
@@ -117,7 +117,7 @@ class Session(dict[str, Any], SessionMixin):
         self.saved = saved
 
     {{ cookiecutter.__async }}def reload(self) -> None:
-        """Save, and load what other requests have saved: nothing if the session has ended."""
+        """Save the changes, and load those of other requests. An ended session becomes empty."""
         {{ cookiecutter.__await }}self.commit()
         self.saved = {{ cookiecutter.__await }}store.load(self.key) if self.key else None
         self.clear()
