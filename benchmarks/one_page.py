@@ -34,11 +34,12 @@ HEADERS = {
 }
 
 
-def wsgi_page(app: Any, headers: dict[str, str]) -> bytes:
+def wsgi_page(app: Any, headers: dict[str, str], path: str = "/") -> bytes:
+    """Ask for a page as the server asks a WSGI app."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",
-        "PATH_INFO": "/",
+        "PATH_INFO": path,
         "QUERY_STRING": "",
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "3000",
@@ -57,15 +58,16 @@ def wsgi_page(app: Any, headers: dict[str, str]) -> bytes:
     return page
 
 
-async def asgi_page(app: Any, headers: dict[str, str]) -> bytes:
+async def asgi_page(app: Any, headers: dict[str, str], path: str = "/") -> bytes:
+    """Ask for a page as the server asks an ASGI app."""
     scope = {
         "type": "http",
         "http_version": "1.1",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "method": "GET",
         "scheme": "http",
-        "path": "/",
-        "raw_path": b"/",
+        "path": path,
+        "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],

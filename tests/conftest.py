@@ -132,7 +132,8 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def types_cache(framework: Answer) -> str:
-    """A folder for what mypy knows of the packages, for tests of one worker."""
+    """A folder for what mypy knows of the packages. Two runs at once damage it, so each test that
+    uses it is in the group `<framework> processes`, whose tests run in one worker."""
     return str(ROOT / "build/mypy" / str(framework))
 
 

@@ -64,6 +64,18 @@ def redis_name(to: int) -> Iterator[RedisName]:
         name.close()
 
 
+@contextmanager
+def redis_without(url: str, command: str) -> Iterator[None]:
+    """Let a Redis refuse this command."""
+    server: Any = redis.Redis.from_url(url)
+    server.execute_command("ACL", "SETUSER", "default", f"-{command}")
+    try:
+        yield
+    finally:
+        server.execute_command("ACL", "SETUSER", "default", f"+{command}")
+        server.close()
+
+
 def connect(port: int) -> redis.Redis:
     return redis.Redis(port=port, decode_responses=True)
 

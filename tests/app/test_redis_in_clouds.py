@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from conftest import Bake
 from processes import free_port, until
-from redis_servers import connect, follow, redis_cluster, redis_name
+from redis_servers import RedisName, connect, follow, redis_cluster, redis_name
 from sites import Site, assert_says, both_frameworks, redis_server, serving
 
 DOWN = "This page is unavailable"
@@ -31,6 +31,15 @@ def fill_the_pool(site: Site, port: int) -> None:
 def app_clients(port: int) -> list[Any]:
     """Give the app's connections: Redis lists that of this call, too."""
     return [client for client in connect(port).client_list() if client["cmd"] != "client|list"]
+
+
+@contextmanager
+def named_redis(bake: Bake, framework: str, folder: Path) -> Iterator[tuple[Site, RedisName]]:
+    """Serve an app that finds its Redis under a name."""
+    with redis_server(folder) as (port, _), redis_name(port) as name:
+        url = f"redis://localhost:{name.port}/0"
+        with serving(bake(framework=framework), framework, url) as site:
+            yield site, name
 
 
 @both_frameworks
@@ -89,11 +98,7 @@ def test_connections_that_redis_closed_while_idle_cost_no_request(
 def test_a_sign_in_goes_on_if_the_response_to_its_lock_was_lost(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
-    with ExitStack() as stack:
-        port, _ = stack.enter_context(redis_server(tmp_path))
-        name = stack.enter_context(redis_name(port))
-        url = f"redis://localhost:{name.port}/0"
-        site = stack.enter_context(serving(bake(framework=framework), framework, url))
+    with named_redis(bake, framework, tmp_path) as (site, name):
         browser, other = site.browser(), site.browser()
         callback = browser.answer(browser.start("/sign-in?next=/profile"))
         other.http.cookies.update(browser.http.cookies)
@@ -109,11 +114,7 @@ def test_a_sign_in_goes_on_if_the_response_to_its_lock_was_lost(
 def test_of_parallel_callbacks_one_takes_the_sign_in_whose_lock_was_lost(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
-    with ExitStack() as stack:
-        port, _ = stack.enter_context(redis_server(tmp_path))
-        name = stack.enter_context(redis_name(port))
-        url = f"redis://localhost:{name.port}/0"
-        site = stack.enter_context(serving(bake(framework=framework), framework, url))
+    with named_redis(bake, framework, tmp_path) as (site, name):
         browser = site.browser()
         callback = browser.answer(browser.start())
         cookies = dict(browser.http.cookies)

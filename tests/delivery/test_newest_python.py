@@ -11,8 +11,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from answers import ROOT, TEMPLATE
-from conftest import environment
+from answers import TEMPLATE
+from tool_runs import run_tool
 
 NO_INDEX = "http://127.0.0.1:9/"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX process groups")
@@ -60,16 +60,8 @@ def run(tmp_path: Path) -> Run:
     shutil.copytree(TEMPLATE, build / TEMPLATE.name)
 
     def run(*words: str, change: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        path = f"{ROOT / 'tools'}:{ROOT / 'tests'}"
-        variables |= {"PYTHONPATH": path, "PIP_CONFIG_FILE": "/dev/null", "PIP_EXTRA_INDEX_URL": ""}
-        return subprocess.run(
-            [sys.executable, "-c", RUN.format(change=change), str(build), *words],
-            env=environment(**variables),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
+        variables |= {"PIP_CONFIG_FILE": "/dev/null", "PIP_EXTRA_INDEX_URL": ""}
+        return run_tool(RUN.format(change=change), str(build), *words, **variables)
 
     return run
 

@@ -82,6 +82,7 @@ def test_a_sign_in_is_traced_up_to_the_calls_to_logto_and_its_code_is_not(
     assert "hush" not in json.dumps(traced)
 
 
+@pytest.mark.xdist_group("quart processes")
 def test_the_lines_for_quart_keep_the_types_right(bake: Bake, tmp_path: Path) -> None:
     project = instrumented(bake(framework="quart"), tmp_path)
     assert "OpenTelemetryMiddleware" in project.read("app/__init__.py")

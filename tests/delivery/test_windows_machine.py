@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from answers import ROOT
-from conftest import environment
+from tool_runs import run_tool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tool runs on Linux")
 
@@ -34,15 +33,7 @@ def run(tmp_path: Path) -> Run:
     """Run the tool; `change` is code that changes it first."""
 
     def run(change: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        variables |= {"PYTHONPATH": f"{ROOT / 'tools'}:{ROOT / 'tests'}"}
-        return subprocess.run(
-            [sys.executable, "-c", RUN.format(change=change), str(tmp_path / "build")],
-            env=environment(**variables),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
+        return run_tool(RUN.format(change=change), str(tmp_path / "build"), **variables)
 
     return run
 
