@@ -14,7 +14,8 @@ def create_app() -> Any:
     framework: Any = __import__(os.environ["BARE_FRAMEWORK"])
     kind = getattr(framework, os.environ["BARE_FRAMEWORK"].capitalize())
     app = kind("app", root_path=str(Path.cwd() / "app"))
-    user = SimpleNamespace(display_name="Alice Archer", picture=os.environ["BARE_PICTURE"])
+    picture = os.environ["BARE_PICTURE"]
+    user = SimpleNamespace(display_name="Alice Archer", initial="A", picture=picture)
     page = {"app_name": "Bookstore", "current_user": user}
 
     def home() -> Any:
@@ -23,7 +24,8 @@ def create_app() -> Any:
     async def home_on_the_loop() -> Any:
         return await home()
 
-    app.add_url_rule("/", view_func=home_on_the_loop if kind.__name__ == "Quart" else home)
+    view = home_on_the_loop if kind.__name__ == "Quart" else home
+    app.add_url_rule("/", endpoint="pages.home", view_func=view)
     # The page has links to them.
     for name in ("auth.sign_in", "auth.sign_out", "auth.sign_up", "pages.profile"):
         app.add_url_rule(f"/{name}", endpoint=name, view_func=home)

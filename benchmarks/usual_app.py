@@ -2,7 +2,8 @@
 
 The SDK as in Logto's tutorial, Flask-Session for the sessions, Flask-Talisman for the headers, a
 line in the log for each request, and the template of the bake that this runs in. USUAL_STORE is
-`files`, `sqlalchemy` or `redis`; USUAL_URL is where: a folder, or the URL of a database.
+`files`, `sqlalchemy` or `redis`; USUAL_URL is where: a folder, or the URL of a database. The view is
+`async def`, as in the tutorial, or a plain function if USUAL_VIEW is `sync`.
 """
 
 import logging
@@ -61,13 +62,19 @@ def create_app() -> Flask:
         storage=tutorial_app.SessionStorage(),
     )
 
-    @app.route("/")
-    def home() -> str:
+    def page() -> str:
         user: Any = None
         if client.isAuthenticated():
             claims = client.getIdTokenClaims()
-            user = SimpleNamespace(display_name=claims.name, picture=claims.picture)
-        return render_template("home.html", app_name="Bookstore", current_user=user)
+            name, picture = claims.name or "", claims.picture
+            user = SimpleNamespace(display_name=name, initial=name[:1], picture=picture)
+        shown = {"app_name": "Bookstore", "current_user": user, "connectors": {}}
+        return render_template("home.html", **shown)
+
+    async def home() -> str:
+        return page()
+
+    app.add_url_rule("/", "pages.home", page if os.environ.get("USUAL_VIEW") == "sync" else home)
 
     @app.route("/sign-in", endpoint="auth.sign_in")
     async def sign_in() -> Response:
@@ -80,5 +87,5 @@ def create_app() -> Flask:
 
     # The page has links to them.
     for name in ("auth.sign_out", "auth.sign_up", "pages.profile"):
-        app.add_url_rule(f"/{name}", endpoint=name, view_func=home)
+        app.add_url_rule(f"/{name}", endpoint=name, view_func=page)
     return app

@@ -15,7 +15,7 @@ from .bearer import RememberedTokens, access_token_required, current_token
 from .client import AppLogtoClient, SessionEnded, logto
 from .logout import logto_event
 from .oidc import LogtoUnavailable
-from .users import current_user, moment, sign_in_required, user_signed_in
+from .users import add_user, current_user, moment, sign_in_required, user_signed_in
 
 __all__ = [
     "LogtoUnavailable",
@@ -48,7 +48,8 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     """Add sign-in with Logto, after all other pages. Raises ConfigError if one has the callback's path."""
     app.extensions["logto_client"] = AppLogtoClient(app.config)
 {% endif %}
-    app.jinja_env.globals["current_user"] = current_user
+    app.jinja_env.globals["current_user"] = current_user  # For imported macros.
+    app.context_processor(add_user)
     app.register_blueprint(routes.bp)
     app.register_blueprint(logout.bp)
 

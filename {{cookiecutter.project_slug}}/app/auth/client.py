@@ -54,8 +54,7 @@ class AppLogtoClient(LogtoClient):
     {% else %}
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Take the app's configuration."""
-        resources = config["LOGTO_RESOURCES"].split()
-        scopes = config["LOGTO_SCOPES"].split()
+        resources, scopes = config["LOGTO_RESOURCES"].split(), config["LOGTO_SCOPES"].split()
     {% endif %}
         # The SDK compares scopes with members of this enumeration, never with texts.
         members: dict[str, Any] = {scope.value: scope for scope in UserInfoScope}

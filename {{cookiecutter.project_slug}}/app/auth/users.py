@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial, wraps
@@ -16,6 +17,7 @@ from werkzeug.local import LocalProxy
 from ..server.errors import problem, this_page, wants_json
 from ..server.headers import {{ "from_own_site, " if cookiecutter.framework == "quart" }}is_visit
 from ..server.sessions import session, to_own_host
+from ..server.stores import StoreUnavailable
 from .client import logto
 
 P = ParamSpec("P")
@@ -79,13 +81,20 @@ def _load_user() -> User | None:
     if user is None or user.claims is not claims:
         # No user yet, or the user of another session: `g` can live longer than a request.
         names = ("sub", "name", "username", "email", "picture")
-        user = User(claims=claims, **{n: claims.get(n) for n in names}) if claims else None
-        g.user = user
+        user = g.user = User(claims=claims, **{n: claims.get(n) for n in names}) if claims else None
     return user
 
 
 current_user: User = LocalProxy(_load_user)  # type: ignore[assignment]
 """The user of this request. False when nobody is signed in."""
+
+
+{{ cookiecutter.__async }}def add_user() -> dict[str, Any]:
+    """Give templates the user, not the proxy: a proxy looks the user up for each value."""
+    with suppress(StoreUnavailable):
+        return {"current_user": _load_user()}
+    return {}
+
 
 user_signed_in = signal("user-signed-in")
 """Sent after each sign-in, with `user=current_user`. A receiver runs within the request."""

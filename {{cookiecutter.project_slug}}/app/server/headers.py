@@ -50,7 +50,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         corp=secure.CrossOriginResourcePolicy().same_origin(),
         permissions=secure.PermissionsPolicy().camera().geolocation().microphone(),
     )
-    fixed = dict(policy.headers)
+    fixed = list(policy.headers.items())
     own, root = urlsplit(app.config["ORIGIN"]), app.config["HOME_PATH"].rstrip("/")
     # For `url_for` outside of a request.
     {% if cookiecutter.framework == "quart" %}
@@ -123,7 +123,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
 
     @app.after_request
     {{ cookiecutter.__async }}def send_headers(response: Response) -> Response:
-        response.headers.update(fixed)
+        response.headers.extend(fixed)
         if request.endpoint == "static":
             # Browsers keep static files, and ask each time whether there is a newer one.
             response.headers["Cache-Control"] = "no-cache"

@@ -30,17 +30,13 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     handler.set_name("app")
     handler.addFilter(add_request_id)
     text = "%(asctime)s.%(msecs)03d %(levelname)s %(request_id)-8.8s %(name)s: %(message)s"
-    for_machines = JsonFormatter(
-        ["levelname", "name", "message"],
-        rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
-        timestamp="time",
-    )
-    for_people = TextFormatter(text, "%Y-%m-%d %H:%M:%S", defaults={"request_id": "-"})
-    handler.setFormatter(for_people if plain else for_machines)
+    as_text = TextFormatter(text, "%Y-%m-%d %H:%M:%S", defaults={"request_id": "-"})
+    names = {"levelname": "level", "name": "logger", "message": "message", "exc_info": "exception"}
+    as_json = JsonFormatter(list(names)[:3], rename_fields=names, timestamp="time")
+    handler.setFormatter(as_text if plain else as_json)
     root = logging.getLogger()
-    for earlier in [h for h in root.handlers if h.get_name() == "app"]:
-        root.removeHandler(earlier)
-    root.addHandler(handler)
+    # Another app of this process, as in tests, has a handler already.
+    root.handlers = [h for h in root.handlers if h.get_name() != "app"] + [handler]
     root.setLevel(logging.INFO)
     request_started.connect(begin_request, app)
     request_finished.connect(log_request, app)

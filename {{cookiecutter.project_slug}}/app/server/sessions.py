@@ -76,10 +76,7 @@ def _copy(value: Any) -> Any:
 
 
 class Session(dict[str, Any], SessionMixin):
-    """What the server remembers of one browser. It takes what the framework's session takes.
-
-    Changes are found by comparing. A new session is indexed by its `owner` for `delete_all`.
-    """
+    """The session of one browser. `commit` finds changes, and `owner` is for `delete_all`."""
 
     permanent: Any = True  # The cookie outlives the browser's own session.
     key: str | None = None
@@ -204,8 +201,7 @@ class StoreSessionInterface(SessionInterface):
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     """Keep the app's sessions in the store of SESSION_URL."""
-    config = app.config
-    opened = open_store(config["SESSION_URL"], app.instance_path, config["SESSION_PREFIX"])
+    opened = open_store(app.config["SESSION_URL"], app.instance_path, app.config["SESSION_PREFIX"])
     app.extensions["session_store"] = opened
     app.session_interface = cast(Any, StoreSessionInterface())
     {% if cookiecutter.framework == "quart" %}
