@@ -6,7 +6,7 @@ make bench ARGS="home growth"
 
 import argparse
 import datetime
-import json
+import re
 import shutil
 import statistics
 import tempfile
@@ -24,7 +24,6 @@ from .subjects import HERE, INTERFACES, ROOT, LocalLogto, bake, granian, logto_v
 
 FRAMEWORKS = list(INTERFACES)
 RESULTS = HERE / "RESULTS.md"
-KEPT = ROOT / "build" / "benchmarks.json"
 SIZES = [1_000, 10_000, 100_000, 1_000_000]
 
 
@@ -291,19 +290,15 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             text = SECTIONS[name](Path(folder)).markdown()
         print(text, flush=True)
-        keep(
-            name, f"{text}\n*{measure.machine()}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}*\n"
-        )
+        keep(f"{text}\n*{measure.machine()}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}*\n")
 
 
-def keep(name: str, text: str) -> None:
-    """Write the results with this part anew and the others as they were last measured."""
-    kept: dict[str, str] = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {}
-    kept[name] = text
-    KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text(json.dumps(kept), "utf-8")
-    parts = [kept[part] for part in SECTIONS if part in kept]
-    RESULTS.write_text(f"{INTRODUCTION}\n" + "\n".join(parts), "utf-8")
+def keep(text: str) -> None:
+    """Write this section into RESULTS.md, and leave the other sections as they are."""
+    parts = re.split("(?m)^(?=## )", RESULTS.read_text("utf-8"))
+    sections = {part.partition("\n")[0]: part.strip() for part in parts[1:]}
+    sections[text.partition("\n")[0]] = text.strip()
+    RESULTS.write_text("\n\n".join([INTRODUCTION.strip(), *sections.values()]) + "\n", "utf-8")
 
 
 INTRODUCTION = f"""\

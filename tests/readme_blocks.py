@@ -1,4 +1,4 @@
-"""The blocks of code in a README, and what a reader does with them."""
+"""The blocks of code in the README and in docs/recipes.md, and what a reader does with them."""
 
 import ast
 import re
@@ -51,9 +51,13 @@ class Block:
         path.write_text(text, "utf-8")
 
 
-def blocks(readme: str) -> Iterator[Block]:
-    """Read all blocks of a README, in their order."""
-    for section in re.split(r"^## ", readme, flags=re.M)[1:]:
+PAGES = ("README.md", "docs/recipes.md")
+
+
+def blocks(folder: Path) -> Iterator[Block]:
+    """Read all blocks of the pages of a project, in their order."""
+    text = "\n".join((folder / page).read_text("utf-8") for page in PAGES)
+    for section in re.split(r"^## ", text, flags=re.M)[1:]:
         for found in BLOCK.finditer(section):
             title = section.partition("\n")[0]
             yield Block(title, found["language"], textwrap.dedent(found["text"]))

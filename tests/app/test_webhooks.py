@@ -289,7 +289,7 @@ def test_a_webhook_may_have_the_headers_of_another_site(
 
 
 @both_frameworks
-def test_the_code_of_the_readme_keeps_a_table_of_users(
+def test_the_code_of_the_recipes_keeps_a_table_of_users(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     baked = bake(framework=framework)
@@ -297,7 +297,7 @@ def test_the_code_of_the_readme_keeps_a_table_of_users(
     shutil.copytree(baked.path, project.path)
     with (project.path / "app/pages.py").open("a", encoding="utf-8") as pages:
         for title in ("Keep a row for each user", "Hear of changes in Logto"):
-            section = project.read("README.md").partition(f"## {title}\n")[2]
+            section = project.read("docs/recipes.md").partition(f"## {title}\n")[2]
             pages.write(section.partition("```python\n")[2].partition("```")[0])
 
     def rows() -> list[Any]:

@@ -26,7 +26,6 @@ def test_techdocs_shows_the_readme_and_the_pages_of_the_team(
     assert (source, folder) == ("dir", ".")
     docs = Path(shutil.copytree(project.path, tmp_path / "project")) / "docs"
     # TechDocs makes this page of the README if there is no docs/index.md.
-    docs.mkdir()
     shutil.copy(docs.parent / "README.md", docs / "index.md")
     (docs / "runbook.md").write_text("# Runbook\n\nRestart it.\n", "utf-8")
     built = replace(project, path=docs.parent)
@@ -37,3 +36,5 @@ def test_techdocs_shows_the_readme_and_the_pages_of_the_team(
     assert 'id="run-it-now"' in first
     assert 'href="runbook/"' in first
     assert "Restart it." in built.read("site/runbook/index.html")
+    for page in ("recipes", "logto", "production"):
+        assert f'href="{page}/"' in first

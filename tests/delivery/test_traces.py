@@ -1,4 +1,4 @@
-"""The README's way to trace the app with OpenTelemetry."""
+"""Traces with OpenTelemetry, as docs/production.md of a project describes them."""
 
 import json
 import re
@@ -19,11 +19,9 @@ from processes import free_port
 
 
 def instrumented(project: BakedProject, folder: Path) -> BakedProject:
-    """Copy a project and add the lines of its README, if there are any."""
+    """Copy a project and add the lines of docs/production.md, if there are any."""
     copy = replace(project, path=Path(shutil.copytree(project.path, folder / "project")))
-    traces = (
-        copy.read("README.md").partition("- **Traces**")[2].partition("\n\nThe `Dockerfile`")[0]
-    )
+    traces = copy.read("docs/production.md").partition("\n## Traces\n")[2].partition("\n## ")[0]
     factory = copy.path / "app/__init__.py"
     text = factory.read_text("utf-8")
     for code in re.findall(r"```python\n(.*?)```", traces, re.S):
@@ -50,7 +48,9 @@ def test_a_sign_in_is_traced_up_to_the_calls_to_logto_and_its_code_is_not(
 ) -> None:
     project = instrumented(bake(framework=framework), tmp_path)
     port, logto_port = free_port(), free_port()
-    [excluded] = re.findall(r"`OTEL_PYTHON_EXCLUDED_URLS=(\S+)`", project.read("README.md"))
+    [excluded] = re.findall(
+        r"`OTEL_PYTHON_EXCLUDED_URLS=(\S+)`", project.read("docs/production.md")
+    )
     variables = {
         "LOGTO_ENDPOINT": f"http://localhost:{logto_port}",
         "LOGTO_CALLBACK_URL": f"http://localhost:{port}/callback",
