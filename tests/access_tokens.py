@@ -43,7 +43,7 @@ def token(
     return logto.signed({"typ": "at+jwt"} | (header or {}), claims(logto, **changes), key)
 
 
-def with_(**changes: Any) -> Token:
+def with_claims(**changes: Any) -> Token:
     """A token with these claims; times in seconds from now."""
 
     def build(logto: Logto) -> str:
@@ -57,7 +57,7 @@ def with_(**changes: Any) -> Token:
 TIMES = ("iat", "nbf", "exp")
 
 
-def headed(**header: Any) -> Token:
+def with_header(**header: Any) -> Token:
     """A token under this header, signed with Logto's key."""
     return lambda logto: raw(logto, header=json.dumps(whole_header(logto) | header))
 
@@ -85,20 +85,20 @@ def encoded(content: bytes) -> str:
 
 def forged(**header: Any) -> Token:
     """A token that somebody else has signed with a key of their own."""
-    return lambda logto: token(logto, header, THEIR_KEY)
+    return lambda logto: token(logto, header, ATTACKER_KEY)
 
 
-THEIR_KEY = ECKey.generate_key("P-384", {"use": "sig", "alg": "ES384"}, auto_kid=True)
-THEIR_P256 = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, auto_kid=True)
+ATTACKER_KEY = ECKey.generate_key("P-384", {"use": "sig", "alg": "ES384"}, auto_kid=True)
+ATTACKER_P256_KEY = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, auto_kid=True)
 
 
-def with_their_key(logto: Logto) -> str:
+def with_attacker_key_urls(logto: Logto) -> str:
     """The header says where their key is; the app must not look there."""
     place = f"{logto.endpoint}/theirs"
-    public = THEIR_KEY.as_dict(private=False)
-    where = {"jku": place, "x5u": place, "jwk": public, "kid": THEIR_KEY.kid}
+    public = ATTACKER_KEY.as_dict(private=False)
+    where = {"jku": place, "x5u": place, "jwk": public, "kid": ATTACKER_KEY.kid}
     # joserfc knows what these are for, and would not have them otherwise.
-    return token(logto, where, THEIR_KEY)
+    return token(logto, where, ATTACKER_KEY)
 
 
 def hmac_with_the_public_key(logto: Logto) -> str:

@@ -64,7 +64,7 @@ def site(site_of: Callable[..., Site], framework: str) -> Site:
 
 
 @pytest.fixture
-def impatient(site_of: Callable[..., Site], framework: str) -> Site:
+def short_interval_site(site_of: Callable[..., Site], framework: str) -> Site:
     """An app that asks for new keys soon again, and has not done so just now."""
     site = site_of(framework, TEST_KEY_INTERVAL=str(INTERVAL), TEST_RETRY="0.2")
     time.sleep(INTERVAL)

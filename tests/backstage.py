@@ -12,7 +12,7 @@ import yaml
 from accepted_and_rejected import ACCEPTED
 from answers import ROOT, Answers, every_combination
 from conftest import BakedProject, environment, missing, program
-from rendered_hooks import answered
+from rendered_hooks import all_variables
 
 CATALOG = ROOT / "tests/catalog"
 BUILT_IN: dict[str, Any] = yaml.safe_load((ROOT / "template.yaml").read_text("utf-8"))
@@ -71,7 +71,7 @@ def parameters(answers: Answers, entity: dict[str, Any] = BUILT_IN) -> dict[str,
     sent = defaults | {name: answer for name, answer in answers.items() if answer != ""}
     if entity is BUILT_IN:
         # The form requires the slug, so the user enters what the terminal would make from the name.
-        sent.setdefault("project_slug", answered(**answers)["project_slug"])
+        sent.setdefault("project_slug", all_variables(**answers)["project_slug"])
     return sent | {"repo_url": "github.com?owner=bookstore&repo=bookstore"}
 
 
@@ -114,7 +114,7 @@ def tasks(
 
 
 @cache
-def need_the_packages() -> None:
+def require_npm_packages() -> None:
     """Leave the test out if Node.js or the packages of tests/catalog are not there."""
     if not (CATALOG / "node_modules/.ready").exists():
         missing("npm packages")

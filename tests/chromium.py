@@ -21,7 +21,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-QUIET = [
+CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",
@@ -30,7 +30,7 @@ QUIET = [
     "--disable-sync",
     "--no-first-run",
 ]
-PATIENCE = 30_000
+TIMEOUT_MS = 30_000
 """Milliseconds until what should be on a page is given up, also on a busy machine."""
 
 SCREENSHOTS = ROOT / "build/screenshots"
@@ -54,9 +54,9 @@ class Site:
 
 @pytest.fixture(scope="module")
 def chromium_browser(chromium: str) -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE)
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as engine:
-        launched = engine.chromium.launch(executable_path=chromium, args=QUIET)
+        launched = engine.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         yield launched
         launched.close()
 
@@ -76,7 +76,7 @@ def new_context(chromium_browser: Browser, site: Site) -> Iterator[NewContext]:
 
     def make(**options: Any) -> BrowserContext:
         context = chromium_browser.new_context(base_url=site.app, **options)
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT_MS)
         context.on("weberror", lambda fault: complaints.append(str(fault.error)))
         context.on("console", listen)
         context.on("request", lambda request: asked.add(origin(request.url)))
@@ -97,7 +97,7 @@ def page(new_context: NewContext) -> Page:
 
 @pytest.fixture
 def page_with_axe(new_context: NewContext) -> Page:
-    """A page for `barriers`."""
+    """A page for `accessibility_violations`."""
     if not AXE.exists():
         missing("npm packages")
     # Only so that axe can be put into the page.
@@ -106,7 +106,7 @@ def page_with_axe(new_context: NewContext) -> Page:
     return context.new_page()
 
 
-def barriers(page: Page) -> list[tuple[str, str]]:
+def accessibility_violations(page: Page) -> list[tuple[str, str]]:
     """What axe finds: the rule, and the first element that breaks it."""
     found = page.evaluate("rules => axe.run({rules}).then(found => found.violations)", RULES)
     return [(barrier["help"], barrier["nodes"][0]["html"]) for barrier in found]
@@ -123,7 +123,7 @@ def sign_in(page: Page, person: str) -> None:
     page.get_by_role("button", name=person).click()
 
 
-def picture(page: Page, name: str) -> None:
+def screenshot(page: Page, name: str) -> None:
     """Keep a screenshot. A Chromium that is short of time can refuse the first."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     try:

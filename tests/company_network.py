@@ -29,7 +29,7 @@ NAME = "logto.example"
 """The host of Logto. Only the proxy finds it: no name server does (RFC 6761, 6.5)."""
 ENDPOINT = f"https://{NAME}"
 PASSWORD = "pr0xy-passw0rd"
-DEAD = "http://127.0.0.1:9"
+UNREACHABLE_PROXY = "http://127.0.0.1:9"
 """A proxy that does not exist."""
 
 
@@ -154,7 +154,7 @@ class Network:
         return address.replace(ENDPOINT, self.logto.endpoint, 1)
 
     @contextmanager
-    def proxy_away(self) -> Iterator[None]:
+    def proxy_refusing(self) -> Iterator[None]:
         """The proxy refuses every host."""
         hosts, self.proxy.hosts = self.proxy.hosts, {}
         try:

@@ -30,7 +30,16 @@ pytest_plugins = (
 Bake = Callable[..., "BakedProject"]
 
 # What must not reach a baked project: it would configure the app or its tests.
-FOREIGN = ("COV_", "FLASK_", "LOGTO_", "LOG_FORMAT", "PYTEST_", "QUART_", "SESSION_", "VIRTUAL_ENV")
+INHERITED_SETTINGS = (
+    "COV_",
+    "FLASK_",
+    "LOGTO_",
+    "LOG_FORMAT",
+    "PYTEST_",
+    "QUART_",
+    "SESSION_",
+    "VIRTUAL_ENV",
+)
 
 # Of each framework, the bake without any option, and the one with all; its tests stay together.
 BARE, FULL = (
@@ -49,7 +58,7 @@ BARE, FULL = (
 for variable in ("NO_PROXY", "no_proxy"):
     os.environ[variable] = "localhost,127.0.0.1,::1"
 
-HOW_TO_GET = {
+INSTALL_HINTS = {
     "chromium": "apt-get install chromium, or .venv/bin/playwright install chromium",
     "npm packages": "make test, where npm reaches its registry",
     "redis-server": "apt-get install redis-server",
@@ -126,12 +135,14 @@ def baked_without_hooks(answers: Answers, folder: Path) -> BakedProject:
 
 def environment(**variables: str) -> dict[str, str]:
     """The environment variables of a command in a bake: this Python's programs come first."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(INHERITED_SETTINGS)
+    }
     path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
     return inherited | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | variables
 
 
-def types_cache(framework: Answer) -> str:
+def mypy_cache(framework: Answer) -> str:
     """A folder for what mypy knows of the packages. Two runs at once damage it, so each test that
     uses it is in the group `<framework> processes`, whose tests run in one worker."""
     return str(ROOT / "build/mypy" / str(framework))
@@ -146,7 +157,7 @@ def program(name: str, env: dict[str, str]) -> str:
 
 def missing(name: str) -> None:
     """Leave a test out because a program is not there; in CI, where all must be, fail it."""
-    sentence = f"no {name} here; to get it: {HOW_TO_GET[name]}"
+    sentence = f"no {name} here; to get it: {INSTALL_HINTS[name]}"
     if os.environ.get("CI") == "true":
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)

@@ -27,7 +27,7 @@ class Stage:
     healthcheck: list[str] = field(default_factory=list)
     volumes: list[str] = field(default_factory=list)
 
-    def within(self, text: str) -> str:
+    def with_local_paths(self, text: str) -> str:
         """The text with the image's own paths led into its folder."""
         return re.sub(r"(?<![\w/.])(///)?/(venv|build|data|srv)\b", rf"\1{self.root}/\2", text)
 
@@ -36,7 +36,7 @@ class Stage:
         return Path(self.root, os.path.join(self.workdir, path).lstrip("/"))  # noqa: PTH118
 
     def environment(self, **variables: str) -> dict[str, str]:
-        own = {name: self.within(value) for name, value in self.env.items()}
+        own = {name: self.with_local_paths(value) for name, value in self.env.items()}
         path = os.pathsep.join(
             filter(None, [own.pop("PATH", "").removesuffix(":$PATH"), os.defpath])
         )
@@ -64,7 +64,7 @@ def uv_variables() -> dict[str, str]:
     return {"UV_SYSTEM_CERTS": "true"} | ({"UV_DEFAULT_INDEX": index} if index else {})
 
 
-def with_a_lock(project: BakedProject, folder: Path, *pins: str) -> BakedProject:
+def with_lock_file(project: BakedProject, folder: Path, *pins: str) -> BakedProject:
     """Copy a project into a folder and lock its packages, some of them to these versions."""
     copy = replace(project, path=Path(shutil.copytree(project.path, folder / "locked")))
     words = [word for pin in pins for word in ("--upgrade-package", pin)]
@@ -75,7 +75,7 @@ def with_a_lock(project: BakedProject, folder: Path, *pins: str) -> BakedProject
     return copy
 
 
-def copied(source: Path, target: Path) -> None:
+def copy_to(source: Path, target: Path) -> None:
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     else:
@@ -83,14 +83,14 @@ def copied(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def built(project: BakedProject, folder: Path) -> Stage:
+def build_image(project: BakedProject, folder: Path) -> Stage:
     """Do what the Dockerfile says, with this machine's Python in the place of the image's."""
     context = folder / "context"
     sent = project.read(".dockerignore").splitlines()
     assert next(line for line in sent if not line.startswith("#")) == "*"
     for line in sent:
         if line.startswith("!") and (project.path / line[1:]).exists():
-            copied(project.path / line[1:], context / line[1:])
+            copy_to(project.path / line[1:], context / line[1:])
     # As git writes them with umask 077.
     for path in context.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
@@ -116,9 +116,9 @@ def built(project: BakedProject, folder: Path) -> Stage:
             for pattern in patterns:
                 for item in context.glob(pattern):
                     into = f"{target}{item.name}" if target.endswith("/") else target
-                    copied(item, stage.path(into))
+                    copy_to(item, stage.path(into))
         elif word == "RUN":
-            mine = stage.within(rest)
+            mine = stage.with_local_paths(rest)
             if not is_root():
                 mine = re.sub(r"--(owner|group) \d+", "", mine)
             # Secrets are there only if the builder passes them.

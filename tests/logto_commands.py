@@ -23,7 +23,7 @@ SECRETS = ["app-secret-7f", "m2m-secret-7f", "azure-secret-7f"]
 
 
 @dataclass(frozen=True)
-class Done:
+class CommandResult:
     """What a command has printed, and its exit code."""
 
     code: int
@@ -72,25 +72,25 @@ class Commands:
             encoding="utf-8",
         )
 
-    def __call__(self, *words: str, **variables: str) -> Done:
+    def __call__(self, *words: str, **variables: str) -> CommandResult:
         """Run `logto` with these words and variables. No secret is ever printed."""
         assert self._process.stdin
         assert self._process.stdout
         asked = {
             "words": words,
             "variables": self.variables | variables,
-            # Only a Logto that misbehaves may be given up for no more than a slow one.
-            "seconds": 0.5 if self.logto.misbehaves else 10,
+            # Only a Logto that has_fault may be given up for no more than a slow one.
+            "seconds": 0.5 if self.logto.has_fault else 10,
         }
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         assert answer, "the command ended with a traceback"
-        done = Done(*json.loads(answer))
+        done = CommandResult(*json.loads(answer))
         assert not [secret for secret in SECRETS if secret in done.text]
         return done
 
-    def check(self, **variables: str) -> Done:
+    def check(self, **variables: str) -> CommandResult:
         done = self("check", "--json", **variables)
         rows = done.checks.values()
         assert done.code == (0 if all(row["ok"] for row in rows) else 1)
@@ -98,7 +98,7 @@ class Commands:
         assert all(row["fix"] for row in rows if row["ok"] is False)
         return done
 
-    def as_people_do(self, *words: str, **variables: str) -> Done:
+    def run_in_new_process(self, *words: str, **variables: str) -> CommandResult:
         """Run the framework's own command in a process of its own."""
         framework = str(self.project.answers["framework"])
         # The bakes share an environment in which none of them is installed. This is what an
@@ -115,7 +115,7 @@ class Commands:
         variables = self.variables | {"PYTHONPATH": path} | variables
         done = self.project.attempt(framework, "logto", *words, **variables)
         assert not [secret for secret in SECRETS if secret in done.stdout + done.stderr]
-        return Done(done.returncode, done.stdout, done.stderr)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
     @contextmanager
     def connector_file(self, content: str) -> Iterator[None]:

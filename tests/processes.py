@@ -90,7 +90,7 @@ class Process:
             time.sleep(0.05)
 
     @property
-    def family(self) -> list[int]:
+    def process_ids(self) -> list[int]:
         """The ids of the process and of all that it started."""
         found = [self._process.pid]
         for pid in found:
@@ -102,7 +102,7 @@ class Process:
     def cpu_seconds(self) -> float:
         """Seconds of a core that it and all that it started have used so far."""
         ticks = 0
-        for pid in self.family:
+        for pid in self.process_ids:
             # Its name may hold spaces, and ends with the last bracket.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])

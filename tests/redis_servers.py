@@ -80,7 +80,7 @@ def connect(port: int) -> redis.Redis:
     return redis.Redis(port=port, decode_responses=True)
 
 
-def follow(replica: int, master: int) -> None:
+def make_replica(replica: int, master: int) -> None:
     """Make one Redis the replica of another, and wait until it has the same data."""
     connect(replica).replicaof("127.0.0.1", str(master))
     until(lambda: connect(replica).info("replication")["master_link_status"] == "up")

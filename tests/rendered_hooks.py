@@ -17,7 +17,7 @@ def as_typed(answer: Any) -> Any:
     return '{{ "' + literal + '" }}'
 
 
-def answered(**answers: Any) -> dict[str, Any]:
+def all_variables(**answers: Any) -> dict[str, Any]:
     """All variables, as they are when these answers were typed and Enter was pressed at the rest.
 
     What Cookiecutter itself would not take, such as an unknown choice, passes here, as it does
@@ -29,7 +29,7 @@ def answered(**answers: Any) -> dict[str, Any]:
     return dict(prompt_for_config(context, no_input=True))
 
 
-def rendered(hook: str, variables: dict[str, Any]) -> str:
+def render_hook(hook: str, variables: dict[str, Any]) -> str:
     """The source of a hook, with these variables in it."""
     context = {"cookiecutter": variables}
     source = (ROOT / "hooks" / f"{hook}.py").read_text("utf-8")
@@ -37,8 +37,8 @@ def rendered(hook: str, variables: dict[str, Any]) -> str:
     return text
 
 
-def imported(hook: str, variables: dict[str, Any]) -> ModuleType:
+def import_hook(hook: str, variables: dict[str, Any]) -> ModuleType:
     """A hook as a module whose functions can be called; its main part does not run."""
     module = ModuleType(hook)
-    exec(compile(rendered(hook, variables), f"{hook}.py", "exec"), vars(module))  # noqa: S102
+    exec(compile(render_hook(hook, variables), f"{hook}.py", "exec"), vars(module))  # noqa: S102
     return module

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from answers import ROOT, TEMPLATE
 
-LEFT_BEHIND = shutil.ignore_patterns("__pycache__", ".*_cache", "instance")
+NOT_COPIED = shutil.ignore_patterns("__pycache__", ".*_cache", "instance")
 
 
 def git(folder: Path, *words: str) -> str:
@@ -28,7 +28,7 @@ def template_repository(path: Path) -> Path:
     path.mkdir(parents=True)
     shutil.copy(ROOT / "cookiecutter.json", path)
     for folder in (ROOT / "hooks", TEMPLATE):
-        shutil.copytree(folder, path / folder.name, ignore=LEFT_BEHIND)
+        shutil.copytree(folder, path / folder.name, ignore=NOT_COPIED)
     git(path, "init", "--quiet", "--initial-branch=main")
     commit_all(path, "Begin")
     return path

@@ -82,7 +82,7 @@ def slow(seconds: float) -> Fault:
     return fault
 
 
-def answer(status: str, body: str | bytes, mimetype: str = "application/json") -> Fault:
+def fixed_response(status: str, body: str | bytes, mimetype: str = "application/json") -> Fault:
     """Always this answer."""
 
     def fault(app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event) -> Any:
@@ -95,7 +95,7 @@ def answer(status: str, body: str | bytes, mimetype: str = "application/json") -
 
 def oidc_error(error: str, status: str = "400 Bad Request") -> Fault:
     """An error as RFC 6749 section 5.2 has it, with a text that is not nice."""
-    return answer(
+    return fixed_response(
         status, json.dumps({"error": error, "error_description": f"{MARKER}\r\n\x1b[31m"})
     )
 
@@ -106,7 +106,7 @@ def changed(change: Callable[[Any], Any]) -> Fault:
     def fault(app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event) -> Any:
         right, _, _ = run_wsgi_app(app, environ, buffered=True)
         content = json.dumps(change(json.loads(b"".join(right))))
-        return answer("200 OK", content)(app, environ, start, over)
+        return fixed_response("200 OK", content)(app, environ, start, over)
 
     return fault
 
@@ -114,16 +114,16 @@ def changed(change: Callable[[Any], Any]) -> Fault:
 UNAVAILABLE: dict[str, Fault] = {
     "silent": silent,
     "cut off": cut_off,
-    "502 HTML": answer("502 Bad Gateway", f"<h1>{MARKER}</h1>", "text/html"),
-    "200 HTML": answer("200 OK", f"<h1>{MARKER}</h1>", "text/html"),
-    "500 JSON": answer("500 Server Error", json.dumps({"message": MARKER})),
-    "broken JSON": answer("200 OK", f'{{"access_token": "{MARKER}'),
-    "not UTF-8": answer("200 OK", b'{"\xff\xfe": 1}'),
-    "a list": answer("200 OK", json.dumps([MARKER])),
-    "null": answer("200 OK", "null"),
-    "an empty object": answer("200 OK", "{}"),
-    "deep JSON": answer("200 OK", "[" * 100_000),
-    "nothing": answer("200 OK", ""),
+    "502 HTML": fixed_response("502 Bad Gateway", f"<h1>{MARKER}</h1>", "text/html"),
+    "200 HTML": fixed_response("200 OK", f"<h1>{MARKER}</h1>", "text/html"),
+    "500 JSON": fixed_response("500 Server Error", json.dumps({"message": MARKER})),
+    "broken JSON": fixed_response("200 OK", f'{{"access_token": "{MARKER}'),
+    "not UTF-8": fixed_response("200 OK", b'{"\xff\xfe": 1}'),
+    "a list": fixed_response("200 OK", json.dumps([MARKER])),
+    "null": fixed_response("200 OK", "null"),
+    "an empty object": fixed_response("200 OK", "{}"),
+    "deep JSON": fixed_response("200 OK", "[" * 100_000),
+    "nothing": fixed_response("200 OK", ""),
 }
 """What is not Logto's answer at any of its endpoints."""
 
@@ -167,7 +167,7 @@ class FaultyLogto:
         self._server.server_close()
 
     @contextmanager
-    def away(self) -> Iterator[None]:
+    def unreachable(self) -> Iterator[None]:
         """Nobody listens on its port."""
         self.stop()
         try:
@@ -176,7 +176,7 @@ class FaultyLogto:
             self.start()
 
     @property
-    def misbehaves(self) -> bool:
+    def has_fault(self) -> bool:
         """Whether there is a fault now."""
         return bool(self._faults)
 

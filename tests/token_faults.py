@@ -30,7 +30,7 @@ def with_expired_token(site: Site, **choice: str) -> Browser:
 
 
 @contextmanager
-def the_pause_after(site: Site) -> Iterator[None]:
+def end_pause_after(site: Site) -> Iterator[None]:
     """A block after which the app asks Logto again."""
     try:
         yield
@@ -67,7 +67,7 @@ def endless(app: Any, environ: Any, start: Any, over: Any) -> Iterator[bytes]:
         time.sleep(0.001)
 
 
-def noting(seen: list[Any]) -> Fault:
+def recording(seen: list[Any]) -> Fault:
     """Respond as Logto does, and note the WSGI environment of each request."""
 
     def fault(app: Any, environ: Any, start: Any, over: Any) -> Any:

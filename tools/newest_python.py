@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from answers import ROOT, TEMPLATE, Answers, everything
-from repositories import LEFT_BEHIND
+from repositories import NOT_COPIED
 
 BUILD = ROOT / "build"
 DEBIAN = BUILD / "newest"
@@ -254,7 +254,7 @@ def check_all(machine: Machine) -> None:
     template.mkdir(parents=True)
     shutil.copy(ROOT / "cookiecutter.json", template)
     for folder in (ROOT / "hooks", TEMPLATE):
-        shutil.copytree(folder, template / folder.name, ignore=LEFT_BEHIND)
+        shutil.copytree(folder, template / folder.name, ignore=NOT_COPIED)
     print(machine.run(machine.python, "--version").strip(), flush=True)
     machine.install(machine.environment("tools"), "--upgrade", "cookiecutter")
     frameworks = sorted({str(answers["framework"]) for answers in everything(on=True)})

@@ -22,7 +22,7 @@ import newest_python
 from answers import ROOT, TEMPLATE, Answers, everything
 from cookiecutter.main import cookiecutter
 from newest_python import ISOLATED, BrokenError, Result, UnavailableError, attempt
-from repositories import LEFT_BEHIND
+from repositories import NOT_COPIED
 from workshop_kit import BESIDES
 
 BUILD = ROOT / "build" / "windows"
@@ -191,7 +191,7 @@ def check_bakes(windows: Windows) -> None:
         shutil.rmtree(windows.here(folder), ignore_errors=True)
     template = windows.here(r"C:\template")
     for source in (ROOT / "hooks", TEMPLATE):
-        shutil.copytree(source, template / source.name, ignore=LEFT_BEHIND)
+        shutil.copytree(source, template / source.name, ignore=NOT_COPIED)
     shutil.copy(ROOT / "cookiecutter.json", template)
     shutil.copy(ROOT / "tests/served/windows_journey.py", template)
     windows.run(python(NEWER), "-m", "venv", r"C:\tools")

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from access_tokens import THEIR_KEY, headed, token
+from access_tokens import ATTACKER_KEY, token, with_header
 from api_client import HTTP, INTERVAL, assert_refused, both_frameworks, call
 from sites import Site, silent
 from token_faults import public, publishing, rsa_key
@@ -19,7 +19,7 @@ def test_tokens_with_forged_key_ids_cause_one_fetch_of_the_keys(
     start: Callable[..., Site], framework: str
 ) -> None:
     site = start(framework)
-    tokens = [token(site.logto, {"kid": f"forged-{n}"}, THEIR_KEY) for n in range(60)]
+    tokens = [token(site.logto, {"kid": f"forged-{n}"}, ATTACKER_KEY) for n in range(60)]
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda bearer: call(site, bearer), tokens))
     for answer in answers:
@@ -32,50 +32,50 @@ def test_tokens_with_forged_key_ids_cause_one_fetch_of_the_keys(
 
 @both_frameworks
 def test_a_token_without_a_key_id_causes_no_fetch_of_the_keys(
-    impatient: Site, framework: str
+    short_interval_site: Site, framework: str
 ) -> None:
-    before = impatient.logto.calls("/oidc/jwks")
-    for bearer in ("nonsense", headed(kid=None)(impatient.logto), "x" * 9000):
-        assert_refused(call(impatient, bearer), 401, "invalid_token")
-    assert impatient.logto.calls("/oidc/jwks") == before
+    before = short_interval_site.logto.calls("/oidc/jwks")
+    for bearer in ("nonsense", with_header(kid=None)(short_interval_site.logto), "x" * 9000):
+        assert_refused(call(short_interval_site, bearer), 401, "invalid_token")
+    assert short_interval_site.logto.calls("/oidc/jwks") == before
 
 
 @both_frameworks
-def test_a_new_key_of_logto_is_fetched(impatient: Site, framework: str) -> None:
-    before = token(impatient.logto)
-    assert call(impatient, before).status_code == 200
+def test_a_new_key_of_logto_is_fetched(short_interval_site: Site, framework: str) -> None:
+    before = token(short_interval_site.logto)
+    assert call(short_interval_site, before).status_code == 200
     time.sleep(INTERVAL)
-    impatient.logto.new_key()
-    assert call(impatient, token(impatient.logto)).status_code == 200
+    short_interval_site.logto.new_key()
+    assert call(short_interval_site, token(short_interval_site.logto)).status_code == 200
 
 
 @both_frameworks
-def test_a_new_algorithm_of_logto_is_accepted(impatient: Site, framework: str) -> None:
+def test_a_new_algorithm_of_logto_is_accepted(short_interval_site: Site, framework: str) -> None:
     key = rsa_key()
-    with publishing(impatient.logto, public(key), algorithms=["RS256"]):
-        bearer = token(impatient.logto, {"alg": "RS256", "kid": key.kid}, key)
-        assert call(impatient, bearer).status_code == 200
+    with publishing(short_interval_site.logto, public(key), algorithms=["RS256"]):
+        bearer = token(short_interval_site.logto, {"alg": "RS256", "kid": key.kid}, key)
+        assert call(short_interval_site, bearer).status_code == 200
     time.sleep(INTERVAL)
-    assert call(impatient, token(impatient.logto)).status_code == 200
+    assert call(short_interval_site, token(short_interval_site.logto)).status_code == 200
 
 
 @both_frameworks
 def test_without_logto_known_keys_stay_valid_and_unknown_keys_are_a_503(
-    impatient: Site, framework: str
+    short_interval_site: Site, framework: str
 ) -> None:
-    logto = impatient.logto
-    assert call(impatient, token(logto)).status_code == 200
-    with logto.away():
+    logto = short_interval_site.logto
+    assert call(short_interval_site, token(logto)).status_code == 200
+    with logto.unreachable():
         time.sleep(INTERVAL)
         for _ in range(3):
-            answer = call(impatient, token(logto, {"kid": "new"}, THEIR_KEY))
+            answer = call(short_interval_site, token(logto, {"kid": "new"}, ATTACKER_KEY))
             assert (answer.status_code, answer.json()["error"]) == (503, "service_unavailable")
             assert answer.headers["Retry-After"] == "30"
             assert "WWW-Authenticate" not in answer.headers
-            assert call(impatient, token(logto)).status_code == 200
+            assert call(short_interval_site, token(logto)).status_code == 200
     time.sleep(INTERVAL)
     logto.new_key()
-    assert call(impatient, token(logto)).status_code == 200
+    assert call(short_interval_site, token(logto)).status_code == 200
 
 
 @both_frameworks
@@ -83,17 +83,19 @@ def test_an_app_that_starts_without_logto_recovers(
     start: Callable[..., Site], framework: str
 ) -> None:
     site = start(framework, TEST_KEY_INTERVAL=str(INTERVAL))
-    with site.logto.away():
+    with site.logto.unreachable():
         assert call(site, token(site.logto)).status_code == 503
     time.sleep(INTERVAL)
     assert call(site, token(site.logto)).status_code == 200
 
 
 @both_frameworks
-def test_a_silent_logto_delays_no_request_with_a_known_key(impatient: Site, framework: str) -> None:
-    logto = impatient.logto
+def test_a_silent_logto_delays_no_request_with_a_known_key(
+    short_interval_site: Site, framework: str
+) -> None:
+    logto = short_interval_site.logto
     known = token(logto)
-    assert call(impatient, known).status_code == 200
+    assert call(short_interval_site, known).status_code == 200
     time.sleep(INTERVAL)
     asked = []
 
@@ -103,12 +105,12 @@ def test_a_silent_logto_delays_no_request_with_a_known_key(impatient: Site, fram
 
     with logto.fault("/oidc/jwks", no_answer), ThreadPoolExecutor(2) as pool:
         waiting = [
-            pool.submit(call, impatient, token(logto, {"kid": name}, THEIR_KEY))
+            pool.submit(call, short_interval_site, token(logto, {"kid": name}, ATTACKER_KEY))
             for name in ("one", "two")
         ]
         time.sleep(0.2)
         for bearer in (known, token(logto)):
-            assert call(impatient, bearer).status_code == 200
+            assert call(short_interval_site, bearer).status_code == 200
         assert not any(each.done() for each in waiting)
         assert [each.result().status_code for each in waiting] == [503, 503]
     assert len(asked) == 1
@@ -116,7 +118,7 @@ def test_a_silent_logto_delays_no_request_with_a_known_key(impatient: Site, fram
 
 @both_frameworks
 def test_a_client_that_disconnects_does_not_prevent_the_fetch_of_the_keys(
-    impatient: Site, framework: str
+    short_interval_site: Site, framework: str
 ) -> None:
     asked = []
 
@@ -125,13 +127,13 @@ def test_a_client_that_disconnects_does_not_prevent_the_fetch_of_the_keys(
         time.sleep(0.4)
         return app(environ, start)
 
-    impatient.logto.new_key()
-    bearer = token(impatient.logto)
+    short_interval_site.logto.new_key()
+    bearer = token(short_interval_site.logto)
     headers = {"Authorization": f"Bearer {bearer}"}
-    with impatient.logto.fault("/oidc/jwks", late):
+    with short_interval_site.logto.fault("/oidc/jwks", late):
         with pytest.raises(httpx2.ReadTimeout):
-            HTTP.get(f"{impatient.url}/api/me", headers=headers, timeout=0.15)
-        assert call(impatient, bearer).status_code == 200
+            HTTP.get(f"{short_interval_site.url}/api/me", headers=headers, timeout=0.15)
+        assert call(short_interval_site, bearer).status_code == 200
     # On Quart, the fetch ends with the request that left, and the next request fetches.
     assert len(asked) == (2 if framework == "quart" else 1)
 
@@ -151,6 +153,6 @@ def test_a_key_that_logto_has_withdrawn_is_not_trusted_for_long(
     )
     assert call(site, token(logto)).status_code == 200
     # While Logto is away, what was published last is good.
-    with logto.away():
+    with logto.unreachable():
         time.sleep(1.1)
         assert call(site, token(logto)).status_code == 200

@@ -7,16 +7,15 @@ from typing import Any
 import pytest
 from access_tokens import (
     API,
+    ATTACKER_KEY,
+    ATTACKER_P256_KEY,
     CLIENT,
     SCOPES,
-    THEIR_KEY,
-    THEIR_P256,
     USER,
     Token,
     claims,
     encoded,
     forged,
-    headed,
     hmac_with_the_public_key,
     id_token,
     other_scopes,
@@ -24,8 +23,9 @@ from access_tokens import (
     signature,
     token,
     unsigned,
-    with_,
-    with_their_key,
+    with_attacker_key_urls,
+    with_claims,
+    with_header,
 )
 from api_client import assert_refused, both_frameworks, call
 from sites import Site
@@ -33,85 +33,85 @@ from sites import Site
 TEXTS = ("sub", "client_id", "jti", "name", "scope", "sid")
 GOOD: dict[str, Token] = {
     "as Logto gives it": token,
-    "the long form of typ": headed(typ="application/at+jwt"),
-    "typ in capitals": headed(typ="AT+JWT"),
-    "two audiences": with_(aud=["https://other.example", API]),
-    "no scope": with_(scope=None),
-    "expired within the leeway": with_(exp=-20),
-    "issued within the leeway": with_(iat=20),
-    "a key that is elsewhere too": headed(
+    "the long form of typ": with_header(typ="application/at+jwt"),
+    "typ in capitals": with_header(typ="AT+JWT"),
+    "two audiences": with_claims(aud=["https://other.example", API]),
+    "no scope": with_claims(scope=None),
+    "expired within the leeway": with_claims(exp=-20),
+    "issued within the leeway": with_claims(iat=20),
+    "a key that is elsewhere too": with_header(
         jku="https://evil.example/jwks", x5u="https://evil.example"
     ),
-    "a machine": with_(sub=CLIENT),
+    "a machine": with_claims(sub=CLIENT),
 }
 BAD: dict[str, Token] = {
     # times
-    "expired": with_(exp=-40),
-    "expired long ago": with_(exp=-90000, iat=-93600),
-    "issued in the future": with_(iat=40),
-    "not valid yet": with_(nbf=40),
-    "exp missing": with_(exp=None),
-    "exp a text": with_(exp="tomorrow"),
+    "expired": with_claims(exp=-40),
+    "expired long ago": with_claims(exp=-90000, iat=-93600),
+    "issued in the future": with_claims(iat=40),
+    "not valid yet": with_claims(nbf=40),
+    "exp missing": with_claims(exp=None),
+    "exp a text": with_claims(exp="tomorrow"),
     "exp infinite": lambda logto: raw(
         logto, payload=json.dumps(claims(logto, exp="X")).replace('"X"', "1e999")
     ),
     "exp no number": lambda logto: raw(
         logto, payload=json.dumps(claims(logto, exp="X")).replace('"X"', "NaN")
     ),
-    "exp a list": with_(exp=[9999999999]),
+    "exp a list": with_claims(exp=[9999999999]),
     "exp a number as text": lambda logto: token(logto, exp=str(int(time.time()) + 3600)),
     "iat a number as text": lambda logto: token(logto, iat=str(int(time.time()))),
     "nbf a number as text": lambda logto: token(logto, nbf=str(int(time.time()))),
-    "iat missing": with_(iat=None),
-    "iat a text": with_(iat="now"),
+    "iat missing": with_claims(iat=None),
+    "iat a text": with_claims(iat="now"),
     # who it is from, who it is for
-    "another issuer": with_(iss="https://evil.example/oidc"),
+    "another issuer": with_claims(iss="https://evil.example/oidc"),
     "the issuer with a slash": lambda logto: token(logto, iss=f"{logto.issuer}/"),
     "the issuer in a list": lambda logto: token(logto, iss=[logto.issuer]),
-    "no issuer": with_(iss=None),
-    "another audience": with_(aud="https://other.example"),
-    "an audience that begins alike": with_(aud=f"{API}.evil.example"),
-    "an audience in capitals": with_(aud=API.upper()),
-    "no audience": with_(aud=None),
-    "an audience that is no text": with_(aud={API: True}),
-    "no audience in the list": with_(aud=[]),
-    "an organization": with_(aud="urn:logto:organization:club"),
-    "an organization of this API": with_(organization_id="club"),
-    "an organization that is no text": with_(organization_id=["club"]),
-    "no subject": with_(sub=None),
-    "a subject that is no text": with_(sub=1),
-    "no client": with_(client_id=None),
-    "a client that is no text": with_(client_id=["mobile-app"]),
-    "no jti": with_(jti=None),
+    "no issuer": with_claims(iss=None),
+    "another audience": with_claims(aud="https://other.example"),
+    "an audience that begins alike": with_claims(aud=f"{API}.evil.example"),
+    "an audience in capitals": with_claims(aud=API.upper()),
+    "no audience": with_claims(aud=None),
+    "an audience that is no text": with_claims(aud={API: True}),
+    "no audience in the list": with_claims(aud=[]),
+    "an organization": with_claims(aud="urn:logto:organization:club"),
+    "an organization of this API": with_claims(organization_id="club"),
+    "an organization that is no text": with_claims(organization_id=["club"]),
+    "no subject": with_claims(sub=None),
+    "a subject that is no text": with_claims(sub=1),
+    "no client": with_claims(client_id=None),
+    "a client that is no text": with_claims(client_id=["mobile-app"]),
+    "no jti": with_claims(jti=None),
     # another kind of token
     "an ID token": id_token,
     "an ID token for the API": lambda logto: logto.signed({}, claims(logto)),
     "a logout token": lambda logto: logto.logout_token(aud=API),
-    "typ JWT": headed(typ="JWT"),
-    "typ a number": headed(typ=1),
+    "typ JWT": with_header(typ="JWT"),
+    "typ a number": with_header(typ=1),
     "an opaque token": lambda logto: "n" * 43,
     # keys
-    "no kid": headed(kid=None),
-    "an empty kid": headed(kid=""),
-    "kid a number": headed(kid=7),
-    "kid a list": headed(kid=["a"]),
+    "no kid": with_header(kid=None),
+    "an empty kid": with_header(kid=""),
+    "kid a number": with_header(kid=7),
+    "kid a list": with_header(kid=["a"]),
     "an unknown kid": forged(kid="unknown"),
     "kid a path": forged(kid="../../../../dev/null"),
     "kid an address": forged(kid="https://evil.example/key"),
     "kid SQL": forged(kid="' UNION SELECT 'key' --"),
-    "another's key under Logto's kid": lambda logto: token(logto, key=THEIR_KEY),
-    "another's key in the header": with_their_key,
+    "another's key under Logto's kid": lambda logto: token(logto, key=ATTACKER_KEY),
+    "another's key in the header": with_attacker_key_urls,
     # algorithms
     "alg none": unsigned("none"),
     "alg None": unsigned("None"),
     "alg nOnE": unsigned("nOnE"),
-    "no alg": headed(alg=None),
-    "alg a list": headed(alg=["ES384"]),
-    "another alg": headed(alg="ES512"),
+    "no alg": with_header(alg=None),
+    "alg a list": with_header(alg=["ES384"]),
+    "another alg": with_header(alg="ES512"),
     "HMAC with the public key": hmac_with_the_public_key,
-    "a curve of their own": lambda logto: token(logto, {"alg": "ES256"}, THEIR_P256),
-    "an extension that is critical": headed(crit=["exp2"], exp2=1),
-    "a payload that is not encoded": headed(b64=False, crit=["b64"]),
+    "a curve of their own": lambda logto: token(logto, {"alg": "ES256"}, ATTACKER_P256_KEY),
+    "an extension that is critical": with_header(crit=["exp2"], exp2=1),
+    "a payload that is not encoded": with_header(b64=False, crit=["b64"]),
     # signatures
     "no signature": signature(lambda _: ""),
     "a signature of zeros": signature(lambda _: encoded(bytes(96))),
@@ -129,12 +129,12 @@ BAD: dict[str, Token] = {
     "a payload that is nested deeply": lambda logto: raw(logto, payload="[" * 4000),
     "a payload that is no JSON": lambda logto: raw(logto, payload="{"),
     "a payload that is not UTF-8": lambda logto: raw(logto, payload=b'{"sub": "\xff"}'),
-    **{f"half a character in {name}": with_(**{name: "\ud800"}) for name in TEXTS},
-    "half a character in a list": with_(roles=["admin", "\udfff"]),
-    "half a character in the header": headed(kid="\ud800"),
-    "scopes as a list": with_(scope=SCOPES),
-    "scopes as a number": with_(scope=7),
-    "huge": with_(filling="x" * 16000),
+    **{f"half a character in {name}": with_claims(**{name: "\ud800"}) for name in TEXTS},
+    "half a character in a list": with_claims(roles=["admin", "\udfff"]),
+    "half a character in the header": with_header(kid="\ud800"),
+    "scopes as a list": with_claims(scope=SCOPES),
+    "scopes as a number": with_claims(scope=7),
+    "huge": with_claims(filling="x" * 16000),
     "huge and of no meaning": lambda logto: "x" * 17000,
 }
 
@@ -159,7 +159,7 @@ def test_a_bad_token_is_refused(site: Site, framework: str, name: str) -> None:
 
 @both_frameworks
 def test_no_key_is_fetched_from_a_url_in_the_token(site: Site, framework: str) -> None:
-    call(site, with_their_key(site.logto))
+    call(site, with_attacker_key_urls(site.logto))
     assert site.logto.calls("/theirs") == 0
 
 
@@ -240,7 +240,7 @@ def test_a_cached_token_has_only_its_scopes(site: Site, framework: str) -> None:
 @both_frameworks
 def test_a_cached_token_expires(site: Site, framework: str) -> None:
     # The leeway is 30 seconds.
-    short = with_(exp=-26)(site.logto)
+    short = with_claims(exp=-26)(site.logto)
     assert call(site, short).status_code == 200
     time.sleep(4.2)
     answer = call(site, short)

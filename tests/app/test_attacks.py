@@ -17,11 +17,11 @@ from sites import (
     Browser,
     Fault,
     Site,
-    answer,
     assert_says,
     both_frameworks,
     both_stores,
     changed,
+    fixed_response,
     query,
     serving,
 )
@@ -169,7 +169,9 @@ def test_only_pages_of_the_app_sign_a_user_out(
 
 
 @both_frameworks
-@pytest.mark.parametrize("fault", [None, answer("502 Bad Gateway", "")], ids=["", "without Logto"])
+@pytest.mark.parametrize(
+    "fault", [None, fixed_response("502 Bad Gateway", "")], ids=["", "without Logto"]
+)
 def test_sign_out_clears_the_cache_of_the_browser(
     sites: Sites, framework: str, fault: Fault | None
 ) -> None:

@@ -5,7 +5,15 @@ from collections.abc import Iterator
 
 import pytest
 from answers import Answers
-from chromium import SCHEMES, WIDTHS, NewContext, Site, barriers, picture, sign_in
+from chromium import (
+    SCHEMES,
+    WIDTHS,
+    NewContext,
+    Site,
+    accessibility_violations,
+    screenshot,
+    sign_in,
+)
 from conftest import FULL, Bake
 from playwright.sync_api import Page, expect
 from processes import free_port
@@ -142,9 +150,9 @@ def test_every_page_fits_the_screen_and_is_accessible(page_with_axe: Page, site:
             page.emulate_media(color_scheme=scheme)
             page.set_viewport_size({"width": width, "height": 800})
             seen = f"{site.framework}-{name}-{scheme}-{screen}"
-            picture(page, f"{seen}.png")
+            screenshot(page, f"{seen}.png")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, seen
-            assert barriers(page) == [], seen
+            assert accessibility_violations(page) == [], seen
             assert brightness(page) > 200 if scheme == "light" else brightness(page) < 60, seen
 
     page.goto("/")

@@ -28,9 +28,9 @@ from token_faults import (
     DISCOVERY,
     Sites,
     end_pause,
-    noting,
+    end_pause_after,
+    recording,
     respond,
-    the_pause_after,
     with_expired_token,
 )
 
@@ -52,7 +52,7 @@ def test_a_redirect_of_an_endpoint_sends_no_secret_to_another_server(
     callback = stranger.answer(stranger.start())
     with (
         socket.create_server(("127.0.0.1", 0)) as elsewhere,
-        the_pause_after(site),
+        end_pause_after(site),
         ExitStack() as faults,
     ):
         redirect = respond(status, Location=f"http://127.0.0.1:{elsewhere.getsockname()[1]}/")
@@ -108,7 +108,7 @@ def test_an_endpoint_on_another_host_is_never_used(sites: Sites, framework: str,
     stranger, signed_in, refreshing = site.browser(), site.browser(), with_expired_token(site)
     signed_in.sign_in()
     callback = stranger.answer(stranger.start())
-    with socket.create_server(("127.0.0.1", 0)) as elsewhere, the_pause_after(site):
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere, end_pause_after(site):
         url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/oidc/x"
         with site.logto.fault(DISCOVERY, changed(lambda found: found | {name: url})):
             # The app fetches the document again, because it does not know the key.
@@ -131,7 +131,7 @@ def test_every_call_names_the_app_as_its_user_agent(sites: Sites, framework: str
     seen: dict[str, list[Any]] = defaultdict(list)
     with ExitStack() as stack:
         for path in (DISCOVERY, "/oidc/jwks", "/oidc/token", "/oidc/me", REVOCATION):
-            stack.enter_context(site.logto.fault(path, noting(seen[path])))
+            stack.enter_context(site.logto.fault(path, recording(seen[path])))
         site.logto.new_key()
         browser = with_expired_token(site)
         assert "Logto does not respond" not in browser.get("/profile").text

@@ -6,18 +6,18 @@ from typing import Any
 
 import jwt
 import pytest
-from access_tokens import THEIR_P256
+from access_tokens import ATTACKER_P256_KEY
 from sites import UNAVAILABLE, Handler, Site, assert_says, both_frameworks
 from token_faults import (
     ALICE,
     Sites,
+    end_pause_after,
     id_token,
     id_token_issued_in,
     oct_entry,
     public,
     publishing,
     rsa_key,
-    the_pause_after,
     with_expired_token,
 )
 
@@ -135,7 +135,7 @@ def test_a_failed_fetch_of_the_keys_at_a_refresh_keeps_the_new_refresh_token(
         browser = with_expired_token(site)
         site.logto.new_key()
         with (
-            the_pause_after(site),
+            end_pause_after(site),
             site.logto.expired_tokens(),
             site.logto.fault("/oidc/jwks", UNAVAILABLE[name]),
         ):
@@ -205,7 +205,7 @@ def test_a_key_that_must_not_sign_id_tokens_verifies_no_id_token(
     site = sites(framework)
     logto, browser = site.logto, site.browser()
     callback = browser.answer(browser.start())
-    small, large, p256 = rsa_key(1024), rsa_key(), THEIR_P256
+    small, large, p256 = rsa_key(1024), rsa_key(), ATTACKER_P256_KEY
     entry, algorithms, header, key = {
         "oct": (oct_entry(SECRET), ["ES384", "HS256"], {}, None),
         "RSA 1024": (public(small), ["ES384", "RS256"], {"alg": "RS256", "kid": small.kid}, small),

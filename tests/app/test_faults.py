@@ -19,10 +19,10 @@ from sites import (
     Fault,
     FaultyLogto,
     Site,
-    answer,
     assert_says,
     both_frameworks,
     changed,
+    fixed_response,
     oidc_error,
     query,
     serving,
@@ -73,7 +73,7 @@ def test_without_discovery_sign_in_is_unavailable(
     session_url = f"sqlite:///{tmp_path}/sessions.sqlite3"
     with serving(bake(framework=framework), framework, session_url) as site:
         browser = site.browser()
-        with site.logto.away():
+        with site.logto.unreachable():
             response = browser.get("/sign-up?next=/profile")
             assert_says(response, 503, "Sign-in is unavailable", "/sign-up?next=/profile")
             assert "bookstore-session" not in response.headers.get("Set-Cookie", "")
@@ -81,7 +81,7 @@ def test_without_discovery_sign_in_is_unavailable(
         for fault in (*UNAVAILABLE.values(), elsewhere, elsewhere):
             with site.logto.fault(discovery, fault):
                 assert_says(browser.get("/sign-in"), 503, "Sign-in is unavailable", "/sign-in")
-        with site.logto.fault(discovery, answer("502 Bad Gateway", MARKER, "text/html")):
+        with site.logto.fault(discovery, fixed_response("502 Bad Gateway", MARKER, "text/html")):
             response = browser.post("/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
             title = "You are signed out here, but maybe not at Logto"
             assert_says(response, 503, title, "/sign-out")

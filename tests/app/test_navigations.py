@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from processes import until
-from sites import Browser, Site, answer, assert_says, both_frameworks, query, slow
+from sites import Browser, Site, assert_says, both_frameworks, fixed_response, query, slow
 
 Sites = Callable[..., Site]
 
@@ -228,7 +228,7 @@ def test_a_reload_finishes_a_sign_in_once_logto_responds_again(
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start("/sign-in?next=/profile"))
-    with site.logto.fault("/oidc/token", answer("429 Too Many Requests", "{}")):
+    with site.logto.fault("/oidc/token", fixed_response("429 Too Many Requests", "{}")):
         for _ in range(2):
             assert_says(browser.get(callback), 503, "Sign-in is unavailable")
     assert browser.get(callback).headers["Location"] == "/profile"

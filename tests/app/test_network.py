@@ -12,7 +12,7 @@ import pytest
 from company_network import ENDPOINT, NAME, PASSWORD, Network, offices_of, proxies
 from conftest import Bake
 from sites import Browser, Site, assert_says, both_frameworks, serving
-from token_faults import ALICE, DISCOVERY, the_pause_after
+from token_faults import ALICE, DISCOVERY, end_pause_after
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def test_a_proxy_that_fails_is_named_in_the_log_and_signs_nobody_out(
         browser, _ = office.sign_in()
     stranger = site.browser()
     callback = stranger.answer(network.local(stranger.start()))
-    with the_pause_after(site), site.log_lines() as lines, network.proxy_away():
+    with end_pause_after(site), site.log_lines() as lines, network.proxy_refusing():
         assert_says(stranger.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
         assert browser.get("/test/guarded").text.startswith(ALICE)
     assert (

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 from answers import Answers
-from chromium import SCHEMES, WIDTHS, NewContext, Site, barriers, picture, sign_in
+from chromium import (
+    SCHEMES,
+    WIDTHS,
+    NewContext,
+    Site,
+    accessibility_violations,
+    screenshot,
+    sign_in,
+)
 from conftest import FULL, Bake, BakedProject
 from playwright.sync_api import Page, Route, expect
 from processes import free_port
@@ -269,7 +277,7 @@ def test_text_of_twice_the_size_and_long_names_fit_small_screens(page: Page, sit
             page.set_viewport_size({"width": width, "height": 800})
             page.evaluate("size => { document.documentElement.style.fontSize = size }", size)
             assert overflow(page) == 0, (name, size, width)
-        picture(page, f"{site.framework}-small-{file_name(name)}.png")
+        screenshot(page, f"{site.framework}-small-{file_name(name)}.png")
 
 
 def test_the_logo_of_microsoft_does_not_shrink(page: Page, site: Site) -> None:
@@ -320,8 +328,8 @@ def test_all_can_use_every_page(page_with_axe: Page, site: Site) -> None:
             page.emulate_media(color_scheme=scheme)
             page.set_viewport_size({"width": width, "height": 800})
             seen = f"{site.framework}-page-{file_name(name)}-{scheme}-{screen}"
-            picture(page, f"{seen}.png")
-            assert barriers(page) == [], seen
+            screenshot(page, f"{seen}.png")
+            assert accessibility_violations(page) == [], seen
             assert overflow(page) == 0, seen
 
 

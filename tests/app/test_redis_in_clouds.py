@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from conftest import Bake
 from processes import free_port, until
-from redis_servers import RedisName, connect, follow, redis_cluster, redis_name
+from redis_servers import RedisName, connect, make_replica, redis_cluster, redis_name
 from sites import Site, assert_says, both_frameworks, redis_server, serving
 
 DOWN = "This page is unavailable"
@@ -49,7 +49,7 @@ def test_after_a_failover_everything_works_again(
     with ExitStack() as stack:
         first, _ = stack.enter_context(redis_server(tmp_path))
         second, _ = stack.enter_context(redis_server(tmp_path))
-        follow(second, first)
+        make_replica(second, first)
         name = stack.enter_context(redis_name(first))
         url = f"redis://localhost:{name.port}/0"
         site = stack.enter_context(serving(bake(framework=framework), framework, url))
@@ -61,7 +61,7 @@ def test_after_a_failover_everything_works_again(
         # The connections stay where they are, at a server that is a replica from now on.
         connect(second).replicaof("NO", "ONE")
         name.to = second
-        follow(first, second)
+        make_replica(first, second)
         assert app_clients(first)
         for number in range(20):
             assert browser.get(f"/test/note?name=n{number}&value=kept").status_code == 200
@@ -264,10 +264,10 @@ def test_a_cluster_that_is_down_is_a_503_until_it_comes(
 def standing_still(servers: dict[int, Any]) -> Iterator[None]:
     """Stop servers as a network does that drops every packet."""
     for server in servers.values():
-        os.kill(server.family[0], signal.SIGSTOP)
+        os.kill(server.process_ids[0], signal.SIGSTOP)
     yield
     for server in servers.values():
-        os.kill(server.family[0], signal.SIGCONT)
+        os.kill(server.process_ids[0], signal.SIGCONT)
 
 
 @both_frameworks

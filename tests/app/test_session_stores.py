@@ -255,7 +255,7 @@ def test_a_full_disk(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    pids = [pid for started in site.processes for pid in started.family]
+    pids = [pid for started in site.processes for pid in started.process_ids]
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     for pid in pids:
         # Whatever it writes past the first bytes of a file fails.
@@ -343,7 +343,7 @@ def test_a_redis_that_goes_away_stands_still_or_is_full(
         browser = site.browser()
         browser.sign_in()
 
-        os.kill(server.family[0], signal.SIGSTOP)
+        os.kill(server.process_ids[0], signal.SIGSTOP)
         pauses: list[float] = []
         with pauses_of(site, pauses):
             start = time.monotonic()
@@ -351,7 +351,7 @@ def test_a_redis_that_goes_away_stands_still_or_is_full(
             assert_says(site.browser().get("/sign-in"), 503, DOWN, "/sign-in")
             assert time.monotonic() - start < 20
         assert max(pauses) < 2
-        os.kill(server.family[0], signal.SIGCONT)
+        os.kill(server.process_ids[0], signal.SIGCONT)
         assert browser.is_signed_in
 
         redis_of(site).config_set("maxmemory", "1")

@@ -4,14 +4,14 @@ import re
 from typing import Any
 
 import pytest
-from sites import Fault, answer, assert_says, both_frameworks, changed, cut_off, oidc_error
+from sites import Fault, assert_says, both_frameworks, changed, cut_off, fixed_response, oidc_error
 from token_faults import (
     ALICE,
     Sites,
     end_pause,
+    end_pause_after,
     endless,
     respond,
-    the_pause_after,
     with_expired_token,
 )
 
@@ -82,7 +82,7 @@ def test_a_refresh_that_fails_keeps_the_session_and_its_refresh_token(
 ) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
-    with the_pause_after(site), site.log_lines() as lines, site.logto.fault("/oidc/token", fault):
+    with end_pause_after(site), site.log_lines() as lines, site.logto.fault("/oidc/token", fault):
         assert browser.get("/test/guarded").text.startswith(ALICE)
     (line,) = [line for line in lines if "Refresh postponed, Logto is unavailable" in line]
     assert reason in line
@@ -115,7 +115,7 @@ def test_a_refused_app_is_named_with_its_variables_and_signs_nobody_out(
     site = sites(framework)
     signed_in, stranger = with_expired_token(site), site.browser()
     callback = stranger.answer(stranger.start())
-    with the_pause_after(site), site.logto.fault("/oidc/token", fault):
+    with end_pause_after(site), site.logto.fault("/oidc/token", fault):
         with site.log_lines() as at_sign_in:
             assert_says(stranger.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
         with site.log_lines() as at_refresh:
@@ -159,7 +159,7 @@ def test_a_resource_during_a_fault_is_a_503_and_the_session_goes_on(
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    with the_pause_after(site), site.logto.fault("/oidc/token", FAULTS[name][0]):
+    with end_pause_after(site), site.logto.fault("/oidc/token", FAULTS[name][0]):
         response = browser.get("/test/neighbour")
     assert_says(response, 503, "Sign-in is unavailable", retry="/test/neighbour")
     assert browser.get("/test/guarded").text.startswith(ALICE)
@@ -175,7 +175,7 @@ def test_a_rate_limit_says_how_long_the_pause_is(sites: Sites, framework: str) -
     limit = {"error": "too_many_requests"}
     for retry_after, seconds in PAUSES.items():
         fault = respond(429, limit, Retry_After=retry_after)
-        with the_pause_after(site), site.logto.fault("/oidc/token", fault):
+        with end_pause_after(site), site.logto.fault("/oidc/token", fault):
             assert browser.get("/test/guarded").text.startswith(ALICE)
             before = site.logto.calls("/oidc/token")
             assert other.get("/test/guarded").text.startswith(ALICE)
@@ -188,7 +188,7 @@ def test_a_rate_limit_that_makes_no_sense_is_a_rate_limit(sites: Sites, framewor
     site = sites(framework)
     browser = with_expired_token(site)
     fault = respond(429, {"error": "too_many_requests"}, Retry_After="9" * 5000)
-    with the_pause_after(site), site.logto.fault("/oidc/token", fault):
+    with end_pause_after(site), site.logto.fault("/oidc/token", fault):
         assert browser.get("/test/guarded").text.startswith(ALICE)
         assert end_pause(site) <= 60
 
@@ -199,10 +199,10 @@ def test_only_a_rate_limit_and_silence_make_others_wait(sites: Sites, framework:
     browser = with_expired_token(site)
     later = {"Retry_After": "20"}
     for fault in (respond(503, {"error": "server_error"}, **later), respond(302, **later)):
-        with the_pause_after(site), site.logto.fault("/oidc/token", fault):
+        with end_pause_after(site), site.logto.fault("/oidc/token", fault):
             assert browser.get("/test/guarded").text.startswith(ALICE)
             assert end_pause(site) == 0
-    with the_pause_after(site), site.logto.fault("/oidc/token", cut_off):
+    with end_pause_after(site), site.logto.fault("/oidc/token", cut_off):
         assert browser.get("/test/guarded").text.startswith(ALICE)
         assert 25 < end_pause(site) <= 30
 
@@ -213,7 +213,7 @@ def test_only_a_rate_limit_and_silence_make_others_wait(sites: Sites, framework:
     [
         changed(lambda claims: claims | {"name": 5}),
         changed(lambda claims: {"name": "Alice"}),
-        answer("200 OK", "[]"),
+        fixed_response("200 OK", "[]"),
         respond(403, {"error": "insufficient_scope"}),
     ],
     ids=["a wrong type", "no subject", "a list", "a refusal"],

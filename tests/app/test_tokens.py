@@ -23,7 +23,7 @@ from sites import (
     oidc_error,
     serving,
 )
-from token_faults import ALICE, Sites, the_pause_after, with_expired_token
+from token_faults import ALICE, Sites, end_pause_after, with_expired_token
 
 
 @both_frameworks
@@ -129,7 +129,7 @@ def test_an_unreachable_logto_does_not_end_the_session(
 ) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
-    with the_pause_after(site), site.logto.fault("/oidc/token", fault):
+    with end_pause_after(site), site.logto.fault("/oidc/token", fault):
         assert browser.get("/test/guarded").text.startswith(ALICE)
         response = browser.get("/profile")
         assert response.status_code == 200
@@ -147,7 +147,7 @@ def test_a_logto_that_was_away_is_asked_again_after_a_pause(
     with serving(bake(framework=framework), framework, url, TEST_PAUSE="3") as site:
         browser = with_expired_token(site)
         before = site.logto.calls("/oidc/token")
-        with site.logto.away():
+        with site.logto.unreachable():
             assert browser.get("/test/guarded").text.startswith(ALICE)
             assert "Alice Archer" in browser.get("/profile").text
         assert browser.get("/test/guarded").text.startswith(ALICE)
@@ -171,7 +171,7 @@ def test_a_silent_logto_keeps_nobody_waiting_in_a_queue(
         answer = httpx2.get(f"{site.url}{path}", cookies=cookies, timeout=30)
         return answer.text[:12], time.monotonic() - start
 
-    with the_pause_after(site), site.logto.fault("/oidc/token", UNAVAILABLE["silent"]):
+    with end_pause_after(site), site.logto.fault("/oidc/token", UNAVAILABLE["silent"]):
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(request, ["/test/guarded"] * 4))
         assert {text for text, _ in answers} == {ALICE}
@@ -207,7 +207,7 @@ def test_a_userinfo_endpoint_that_fails_leaves_the_profile(sites: Sites, framewo
     browser.sign_in()
     for name in ("silent", "cut off", "502 HTML", "broken JSON"):
         fault = UNAVAILABLE[name]
-        with the_pause_after(site), site.logto.fault("/oidc/me", fault):
+        with end_pause_after(site), site.logto.fault("/oidc/me", fault):
             response = browser.get("/profile")
         assert response.status_code == 200
         assert "Alice Archer" in response.text

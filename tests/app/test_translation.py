@@ -96,7 +96,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
     """Give each page that the app can show, with a name for it."""
     browser = site.browser()
     # The first page, because the app remembers what Logto has said of itself.
-    with site.logto.away():
+    with site.logto.unreachable():
         yield "sign-in without Logto", browser.get("/sign-in").text
     for path in ("/", "/nowhere", "/test/failure", "/callback?state=gone"):
         yield path, browser.get(path).text
@@ -110,7 +110,7 @@ def pages(site: Site) -> Iterator[tuple[str, str]]:
         yield f"signed in, {path}", browser.get(path).text
     question = browser.get("/sign-out", headers={"Sec-Fetch-Site": "cross-site"})
     yield "sign-out?", question.text
-    with site.logto.away():
+    with site.logto.unreachable():
         yield "a profile without Logto", browser.get("/profile").text
 
 

@@ -21,9 +21,9 @@ from cookiecutter.main import cookiecutter
 from dotenv import dotenv_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rendered_hooks import answered, as_typed, imported
+from rendered_hooks import all_variables, as_typed, import_hook
 
-CHECK = imported("pre_gen_project", answered())
+CHECK = import_hook("pre_gen_project", all_variables())
 RULES = CHECK.RULES
 
 HOST = r"([a-z0-9]{1,8}\.){0,3}[a-z]{2,8}|xn--[a-z0-9]{1,8}\.example|10\.0\.[0-9]\.[1-9]|\[::1\]"
@@ -190,7 +190,7 @@ def test_the_answers_are_rejected_or_the_app_serves_its_home_page(
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
     result = attempt(answers, folder)
-    if CHECK.rejected(answered(**answers)):
+    if CHECK.rejected(all_variables(**answers)):
         assert result is None
         assert not [path for path in folder.rglob("*") if path.is_file()]
     else:
@@ -210,7 +210,7 @@ def edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_answers_appear_unmangled_where_people_read_them(edge: BakedProject, title: Title) -> None:
-    answers = answered(**edge.answers)
+    answers = all_variables(**edge.answers)
     name, slug = answers["project_name"], answers["project_slug"]
     assert name in title(edge)
     assert edge.read("README.md").startswith(f"# {name}\n")
@@ -222,7 +222,7 @@ def test_answers_appear_unmangled_where_people_read_them(edge: BakedProject, tit
 
 
 def test_the_env_file_gives_the_answers(edge: BakedProject) -> None:
-    answers = answered(**edge.answers)
+    answers = all_variables(**edge.answers)
     env = dotenv_values(edge.path / ".env")
     assert env["LOGTO_ENDPOINT"] == answers["logto_endpoint"].rstrip("/")
     assert env["LOGTO_APP_ID"] == answers["logto_app_id"]
@@ -231,7 +231,7 @@ def test_the_env_file_gives_the_answers(edge: BakedProject) -> None:
 
 
 def test_the_catalog_gives_the_answers(edge: BakedProject) -> None:
-    answers = answered(**edge.answers)
+    answers = all_variables(**edge.answers)
     if not answers["catalog_owner"]:
         assert not (edge.path / "catalog-info.yaml").exists()
         return
@@ -248,10 +248,10 @@ def test_the_callback_cannot_take_the_address_of_another_page(bake: Bake) -> Non
     assert {"/", "/callback", "/sign-in", "/healthz", "/api/me"} <= set(routes)
     for route in set(routes) - {"/callback"}:
         url = f"https://a.example{route}"
-        assert "callback_url" in CHECK.rejected(answered(callback_url=url)), route
+        assert "callback_url" in CHECK.rejected(all_variables(callback_url=url)), route
         # A part of an address that the route leaves open could be anything.
         url = re.sub("<.*>", "x", url)
-        assert "callback_url" in CHECK.rejected(answered(callback_url=url)), route
+        assert "callback_url" in CHECK.rejected(all_variables(callback_url=url)), route
 
 
 def test_ruff_has_nothing_to_say_about_unusual_answers(edge: BakedProject) -> None:

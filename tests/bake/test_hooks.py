@@ -21,10 +21,10 @@ from accepted_and_rejected import ACCEPTED, REJECTED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interpreters import VERSIONS, interpreter
-from rendered_hooks import answered, imported, rendered
+from rendered_hooks import all_variables, import_hook, render_hook
 
-DEFAULTS = answered()
-CHECK = imported("pre_gen_project", DEFAULTS)
+DEFAULTS = all_variables()
+CHECK = import_hook("pre_gen_project", DEFAULTS)
 
 # The machine may be busy with other tests.
 UNHURRIED = settings(deadline=None)
@@ -96,7 +96,7 @@ def test_answers_reach_a_hook_as_data(hook: str) -> None:
     @given(st.text(st.characters()) | st.text("\"'\\\n\r{}%#`$") | st.none() | st.booleans())
     def check(answer: str | bool | None) -> None:
         variables = DEFAULTS | {"project_name": answer, "catalog_owner": answer}
-        assert variables == imported(hook, variables).ANSWERS
+        assert variables == import_hook(hook, variables).ANSWERS
 
     check()
 
@@ -158,7 +158,7 @@ def test_another_bad_answer_says_nothing_of_cookiecutter() -> None:
 @pytest.mark.parametrize("name", ["ci", "__dependabot", "__reserved_slugs"])
 def test_a_missing_variable_is_named_in_one_line(name: str) -> None:
     variables = {other: value for other, value in DEFAULTS.items() if other != name}
-    check = imported("pre_gen_project", variables)
+    check = import_hook("pre_gen_project", variables)
     (line,) = check.problem(variables, check.rejected(variables)).splitlines()
     assert f"a variable is missing: {name}." in line
     assert "A replay file works only with the version of the template that wrote it." in line
@@ -264,11 +264,13 @@ def test_the_shells_of_windows_read_a_quoted_word_as_it_is(word: str, quoted: st
 
 # What a bake says at its end
 
-STEPS = imported("post_gen_project", DEFAULTS)
+STEPS = import_hook("post_gen_project", DEFAULTS)
 
 
 def steps(*, windows: bool = False, colour: bool = False, **answers: Any) -> str:
-    text: str = STEPS.next_steps(answered(**answers), "bookstore", windows=windows, colour=colour)
+    text: str = STEPS.next_steps(
+        all_variables(**answers), "bookstore", windows=windows, colour=colour
+    )
     return text
 
 
@@ -349,7 +351,7 @@ def test_a_temporary_folder_with_a_second_name_is_recognized(
     (long / "temp" / "bookstore").mkdir(parents=True)
     (tmp_path / "ada_lovelace-2").mkdir()
     short.symlink_to(long)
-    hook = imported("post_gen_project", DEFAULTS)
+    hook = import_hook("post_gen_project", DEFAULTS)
     for temporary, here, expected in (
         (short / "temp", long / "temp" / "bookstore", True),
         (long / "temp", short / "temp" / "bookstore", True),
@@ -373,7 +375,7 @@ def run_hook(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         script = tmp_path / "hook.py"
         # Cookiecutter says where the project goes; cruft does not.
         variables = {"_output_dir": str(tmp_path.parent), **variables}
-        script.write_text(rendered(hook, variables), "utf-8")
+        script.write_text(render_hook(hook, variables), "utf-8")
         interpreter = options.pop("interpreter", sys.executable)
         return subprocess.run(
             [interpreter, str(script)], check=False, encoding="utf-8", cwd=tmp_path, **options
@@ -389,12 +391,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def test_a_console_with_few_characters_fails_no_hook(run_hook: Run, encoding: str) -> None:
     env = {**os.environ, "PYTHONIOENCODING": encoding}
     done = run_hook(
-        "post_gen_project", answered(project_name="📚 本屋"), capture_output=True, env=env
+        "post_gen_project", all_variables(project_name="📚 本屋"), capture_output=True, env=env
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\U0001f4da \\u672c\\u5c4b is ready" in done.stdout
     done = run_hook(
-        "pre_gen_project", answered(project_name="📚" * 61), capture_output=True, env=env
+        "pre_gen_project", all_variables(project_name="📚" * 61), capture_output=True, env=env
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -431,7 +433,7 @@ def test_good_answers_cost_no_import_but_json(hook: str, tmp_path: Path) -> None
     script = tmp_path / "hook.py"
     project = tmp_path / DEFAULTS["project_slug"]
     project.mkdir()
-    script.write_text(rendered(hook, DEFAULTS | {"_output_dir": str(tmp_path)}), "utf-8")
+    script.write_text(render_hook(hook, DEFAULTS | {"_output_dir": str(tmp_path)}), "utf-8")
 
     def imported_by(*command: str) -> set[str]:
         done = subprocess.run(

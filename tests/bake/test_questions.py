@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from rendered_hooks import answered, imported
+from rendered_hooks import all_variables, import_hook
 
 QUESTIONS = [name for name in SETTINGS if not name.startswith("_")]
 PROMPTS = SETTINGS["__prompts__"]
-CHECK = imported("pre_gen_project", answered())
+CHECK = import_hook("pre_gen_project", all_variables())
 
 # The machine may be busy with other tests.
 UNHURRIED = settings(deadline=None, max_examples=50)
@@ -53,7 +53,7 @@ def test_a_question_reads_like_a_field_of_a_form(question: str) -> None:
 
 
 def test_the_defaults_are_accepted() -> None:
-    assert CHECK.rejected(answered()) == []
+    assert CHECK.rejected(all_variables()) == []
 
 
 def test_the_examples_are_accepted() -> None:
@@ -77,7 +77,7 @@ def test_the_examples_are_accepted() -> None:
     ],
 )
 def test_the_slug_follows_the_name(name: str, slug: str) -> None:
-    variables = answered(project_name=name)
+    variables = all_variables(project_name=name)
     assert variables["project_slug"] == slug
     assert CHECK.rejected(variables) == []
 
@@ -85,7 +85,7 @@ def test_the_slug_follows_the_name(name: str, slug: str) -> None:
 @UNHURRIED
 @given(st.from_regex(CHECK.RULES["project_name"].pattern, fullmatch=True))
 def test_any_good_name_gives_a_good_slug_and_app_id(name: str) -> None:
-    assert CHECK.rejected(answered(project_name=name)) == []
+    assert CHECK.rejected(all_variables(project_name=name)) == []
 
 
 @UNHURRIED
@@ -94,8 +94,8 @@ def test_any_good_name_gives_a_good_slug_and_app_id(name: str) -> None:
 @example({"callback_url": "http://[::1"})
 @example({"project_name": {}, "project_slug": {}, "logto_endpoint": {}, "callback_url": {}})
 def test_no_answer_keeps_the_check_from_speaking(answers: dict[str, Any]) -> None:
-    variables = answered(**answers)
-    bad = imported("pre_gen_project", variables).rejected(variables)
+    variables = all_variables(**answers)
+    bad = import_hook("pre_gen_project", variables).rejected(variables)
     assert CHECK.report(variables, bad).count("\n- ") == len(bad)
 
 
@@ -114,12 +114,12 @@ DEVICES = {"con", "prn", "aux", "nul"} | PORTS
 def test_the_address_of_the_app_comes_from_the_callback(
     callback: str, origin: str, path: str
 ) -> None:
-    variables = answered(callback_url=callback)
+    variables = all_variables(callback_url=callback)
     assert (variables["__origin"], variables["__callback_path"]) == (origin, path)
 
 
 def test_the_endpoint_loses_its_trailing_slash() -> None:
-    variables = answered(logto_endpoint="https://bookstore.logto.app/")
+    variables = all_variables(logto_endpoint="https://bookstore.logto.app/")
     assert variables["__logto_endpoint"] == "https://bookstore.logto.app"
 
 
@@ -144,4 +144,4 @@ def test_a_project_cannot_have_the_name_of_a_direct_dependency(bake: Bake) -> No
 
 def test_a_project_cannot_be_called_like_a_device_of_windows() -> None:
     for name in DEVICES:
-        assert CHECK.rejected(answered(project_slug=name)) == ["project_slug"]
+        assert CHECK.rejected(all_variables(project_slug=name)) == ["project_slug"]

@@ -21,15 +21,15 @@ from backstage import (
     WITH_COOKIECUTTER,
     executables,
     fields,
-    need_the_packages,
     parameters,
+    require_npm_packages,
 )
 from conftest import Bake, BakedProject, environment, program
 from cookiecutter.main import cookiecutter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, Undefined
-from rendered_hooks import answered, imported
+from rendered_hooks import all_variables, import_hook
 
 # One worker bakes them all, once, beside the one that bakes for test_bakes.
 pytestmark = pytest.mark.xdist_group("backstage")
@@ -41,11 +41,11 @@ STEP = BUILT_IN["spec"]["steps"][0]
 COOKIECUTTER_STEP = WITH_COOKIECUTTER["spec"]["steps"][0]
 
 QUESTIONS = [name for name in SETTINGS if not name.startswith("_")]
-CHECK = imported("pre_gen_project", answered())
+CHECK = import_hook("pre_gen_project", all_variables())
 
 
 def test_what_is_typed_here_keeps_the_rules() -> None:
-    assert [CHECK.rejected(answered(**answers)) for answers in TYPED] == [[], [], []]
+    assert [CHECK.rejected(all_variables(**answers)) for answers in TYPED] == [[], [], []]
 
 
 # --- the form --------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Validators:
 
 @pytest.fixture(scope="module")
 def validators() -> Iterator[Validators]:
-    need_the_packages()
+    require_npm_packages()
     with subprocess.Popen(
         [program("node", environment()), "validators.mjs"],
         cwd=CATALOG,

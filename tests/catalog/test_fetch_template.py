@@ -15,14 +15,14 @@ from backstage import (
     CATALOG,
     Task,
     executables,
-    need_the_packages,
     odd_cases,
     parameters,
+    require_npm_packages,
     tasks,
 )
 from conftest import BakedProject
 from jinja2 import Environment, nodes
-from rendered_hooks import answered, imported
+from rendered_hooks import all_variables, import_hook
 
 # One worker renders and bakes all of them, once.
 pytestmark = pytest.mark.xdist_group("fetch:template")
@@ -45,7 +45,7 @@ HOSTS = [
 
 
 def test_the_odd_answers_are_accepted() -> None:
-    check = imported("pre_gen_project", answered())
+    check = import_hook("pre_gen_project", all_variables())
     for answers in ODD:
         assert check.rejected(answers) == []
     assert len(ODD) > 15
@@ -54,7 +54,7 @@ def test_the_odd_answers_are_accepted() -> None:
 @pytest.fixture(scope="module", params=BACKENDS)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
     """A task for each of `ALL`, then one for each of `HOSTS`, then one that breaks a rule."""
-    need_the_packages()
+    require_npm_packages()
     sent = [parameters(answers) for answers in ALL]
     for ci, host, _ in HOSTS:
         repository = f"{host}?owner=gitlab&repo=gitlab"
@@ -78,7 +78,7 @@ def test_the_built_in_action_makes_the_bytes_of_the_terminal(
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=IDS[: len(CASES)])
 def test_a_service_is_in_the_catalog_only_with_an_owner(run: list[Task], case: int) -> None:
-    slug = answered(**CASES[case])["project_slug"]
+    slug = all_variables(**CASES[case])["project_slug"]
     _, *entry = run[case].said["output"]["links"]
     if CASES[case].get("catalog_owner"):
         [location] = run[case].said["registered"]

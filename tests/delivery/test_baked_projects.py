@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 from answers import Answers
-from company_network import DEAD, proxies
-from conftest import BARE, FULL, Bake, types_cache
+from company_network import UNREACHABLE_PROXY, proxies
+from conftest import BARE, FULL, Bake, mypy_cache
 from processes import free_port, is_taken
 
 
@@ -30,12 +30,12 @@ def own_address(port: int) -> dict[str, str]:
 def test_its_own_tests_pass_even_where_a_proxy_is_set(bake: Bake, answers: Answers) -> None:
     # A warning of a connection that was not closed is an error.
     command = ["python", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
-    bake(**answers).run(*command, **proxies(https=DEAD, http=DEAD))
+    bake(**answers).run(*command, **proxies(https=UNREACHABLE_PROXY, http=UNREACHABLE_PROXY))
 
 
 @pytest.mark.parametrize("answers", BARE + FULL)
 def test_its_types_are_right(bake: Bake, answers: Answers) -> None:
-    bake(**answers).run("python", "-m", "mypy", "--cache-dir", types_cache(answers["framework"]))
+    bake(**answers).run("python", "-m", "mypy", "--cache-dir", mypy_cache(answers["framework"]))
 
 
 @pytest.mark.parametrize("answers", FULL)

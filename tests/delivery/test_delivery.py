@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import yaml
 from answers import ROOT, every_combination
-from conftest import Bake, environment, types_cache
-from images import instructions, uv_variables, with_a_lock
+from conftest import Bake, environment, mypy_cache
+from images import instructions, uv_variables, with_lock_file
 from joserfc.jwk import ECKey
 from processes import free_port
 
@@ -200,7 +200,7 @@ def test_the_pipeline_installs_what_the_lock_file_names_if_there_is_one(
     python.chmod(0o755)
     path = f"{python.parent}{os.pathsep}{environment()['PATH']}"
     unlocked = replace(bake(), path=Path(shutil.copytree(bake().path, tmp_path / "unlocked")))
-    locked = with_a_lock(bake(), tmp_path, "python-dotenv==1.1.0")
+    locked = with_lock_file(bake(), tmp_path, "python-dotenv==1.1.0")
 
     unlocked.run("sh", "-ec", script, PATH=path)
     assert unlocked.read("installed") == "-m pip install -e . --group dev\n"
@@ -235,7 +235,7 @@ def test_the_commands_of_the_pipeline_pass_in_a_bake(bake: Bake) -> None:
     assert len(commands) == 3
     for command in commands:
         words = shlex.split(command)
-        cache = ["--no-cache"] if words[0] == "ruff" else ["--cache-dir", types_cache("flask")]
+        cache = ["--no-cache"] if words[0] == "ruff" else ["--cache-dir", mypy_cache("flask")]
         bake(ci="github").run("python", "-m", *words, *cache)
 
 

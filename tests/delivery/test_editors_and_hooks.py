@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from answers import Answers
-from conftest import BARE, FULL, Bake, BakedProject, types_cache
+from conftest import BARE, FULL, Bake, BakedProject, mypy_cache
 from repositories import git
 
 FRAMEWORKS = [
@@ -36,7 +36,7 @@ def test_the_hooks_for_git_pass_on_a_fresh_bake(bake: Bake, framework: str, tmp_
         "UV_PROJECT_ENVIRONMENT": sys.prefix,
         "UV_NO_SYNC": "1",
         "UV_OFFLINE": "1",
-        "MYPY_CACHE_DIR": types_cache(framework),
+        "MYPY_CACHE_DIR": mypy_cache(framework),
     }
     run = ["python", "-m", "pre_commit", "run", "--all-files"]
     done = project.run(*run, **variables)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Bake
-from images import Stage, built, is_root, with_a_lock
+from images import Stage, build_image, is_root, with_lock_file
 from processes import Process, free_port, running
 
 VARIABLES = {
@@ -31,8 +31,8 @@ def image(
     """The image of a Flask project without a lock file, and of a Quart project with one."""
     project, folder = bake(framework=request.param), tmp_path_factory.mktemp("image")
     if request.param == "quart":
-        project = with_a_lock(project, folder, PINNED)
-    return built(project, folder)
+        project = with_lock_file(project, folder, PINNED)
+    return build_image(project, folder)
 
 
 # Everything is read-only but the volume, which is $0, and the user may read it all: what the

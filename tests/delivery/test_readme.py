@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 from answers import Answers
-from conftest import BARE, FULL, Bake, BakedProject, types_cache
+from conftest import BARE, FULL, Bake, BakedProject, mypy_cache
 from processes import free_port
 from readme_blocks import CODE, Block, blocks
 from wsproto import ConnectionType, WSConnection
@@ -95,7 +95,7 @@ def test_a_project_with_all_blocks_passes_its_own_checks(pasted: Pasted, answers
     project = pasted(answers)
     project.run("python", "-m", "ruff", "check", "--no-cache")
     project.run("python", "-m", "ruff", "format", "--check", "--no-cache")
-    project.run("python", "-m", "mypy", "--cache-dir", types_cache(answers["framework"]))
+    project.run("python", "-m", "mypy", "--cache-dir", mypy_cache(answers["framework"]))
     tests = project.run("python", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
     assert " passed" in tests.stdout
     assert (project.path / "tests/test_notes.py").exists()

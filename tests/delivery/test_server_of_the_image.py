@@ -47,9 +47,9 @@ def test_a_crashed_worker_is_replaced(bake: Bake, framework: str, tmp_path: Path
     port = free_port()
     with start(bake, framework, tmp_path, port) as server:
         server.wait_for(f"http://localhost:{port}/healthz")
-        crashed = server.family[-1]
+        crashed = server.process_ids[-1]
         os.kill(crashed, signal.SIGKILL)
-        until(lambda: server.family[-1] not in (crashed, server.family[0]))
+        until(lambda: server.process_ids[-1] not in (crashed, server.process_ids[0]))
         until(lambda: works(f"http://localhost:{port}"))
 
 
@@ -60,7 +60,7 @@ def test_a_worker_that_hangs_does_not_keep_the_server_from_stopping(
     port = free_port()
     with start(bake, framework, tmp_path, port) as server:
         server.wait_for(f"http://localhost:{port}/healthz")
-        os.kill(server.family[-1], signal.SIGSTOP)
+        os.kill(server.process_ids[-1], signal.SIGSTOP)
         server.send(signal.SIGTERM)
         server.exit_code()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from conftest import Bake, BakedProject, types_cache
+from conftest import Bake, BakedProject, mypy_cache
 from processes import free_port
 
 
@@ -86,4 +86,4 @@ def test_a_sign_in_is_traced_up_to_the_calls_to_logto_and_its_code_is_not(
 def test_the_lines_for_quart_keep_the_types_right(bake: Bake, tmp_path: Path) -> None:
     project = instrumented(bake(framework="quart"), tmp_path)
     assert "OpenTelemetryMiddleware" in project.read("app/__init__.py")
-    project.run("python", "-m", "mypy", "--cache-dir", types_cache("quart"))
+    project.run("python", "-m", "mypy", "--cache-dir", mypy_cache("quart"))

@@ -20,14 +20,14 @@ def create_app() -> Any:
         "organization": access_token_required(organization=True),
         "both": access_token_required("read:books", "write:books"),
     }.items():
-        created.add_url_rule(f"/api/test/{name}", f"api_{name}", guard(what_is_known))
+        created.add_url_rule(f"/api/test/{name}", f"api_{name}", guard(token_fields))
     guard = access_token_required()
-    created.add_url_rule("/api/test/form", "api_form", guard(what_is_known), methods=["POST"])
+    created.add_url_rule("/api/test/form", "api_form", guard(token_fields), methods=["POST"])
     created.add_url_rule("/api/test/failure", "api_failure", served.failure)
     return created
 
 
-async def what_is_known() -> dict[str, Any]:
+async def token_fields() -> dict[str, Any]:
     return {
         "true": bool(current_token),
         "subject": current_token.subject,

@@ -17,7 +17,7 @@ from answers import FILLED
 from company_network import proxies
 from conftest import Bake, environment
 from logto_commands import CALLBACK, ORIGIN, Commands, commands
-from sites import MARKER, UNAVAILABLE, Fault, Handler, answer, changed, oidc_error
+from sites import MARKER, UNAVAILABLE, Fault, Handler, changed, fixed_response, oidc_error
 
 pytestmark = pytest.mark.xdist_group("check")
 
@@ -62,7 +62,7 @@ def test_an_idle_limit_that_is_no_number_of_hours_is_named(logto: Commands, hour
 @BOTH_FRAMEWORKS
 def test_a_right_set_up_is_green_for_people_and_machines(logto: Commands) -> None:
     logto.logto.local.requests.clear()
-    people, machines = logto.as_people_do("check"), logto.check()
+    people, machines = logto.run_in_new_process("check"), logto.check()
     assert (people.code, people.errors) == (0, "")
     assert people.output.count("✓") == len(NAMES)
     assert people.output.endswith(f"\n{len(NAMES)} checks: {len(NAMES)} right\n")
@@ -84,7 +84,7 @@ def test_a_check_changes_nothing(logto: Commands) -> None:
 
 
 def test_a_console_of_few_signs_gets_plain_words_and_no_colours(logto: Commands) -> None:
-    done = logto.as_people_do(
+    done = logto.run_in_new_process(
         "check", PYTHONIOENCODING="cp1252", PYTHONUTF8="0", AZURE_CLIENT_ID=""
     )
     assert done.output.count("OK ") == len(NAMES)
@@ -93,7 +93,7 @@ def test_a_console_of_few_signs_gets_plain_words_and_no_colours(logto: Commands)
 
 def installed(logto: Commands) -> dict[str, str]:
     """The variable with which the framework finds the commands, as after an installation."""
-    logto.as_people_do("--help")
+    logto.run_in_new_process("--help")
     return {"PYTHONPATH": os.pathsep.join([str(logto.path), str(logto.path.parent / "installed")])}
 
 
@@ -129,7 +129,7 @@ def test_a_terminal_of_80_columns_breaks_lines_between_words(logto: Commands, te
 
 def test_no_help_text_is_cut(logto: Commands) -> None:
     for words in ([], ["check"], ["provision"]):
-        done = logto.as_people_do(*words, "--help")
+        done = logto.run_in_new_process(*words, "--help")
         assert "..." not in done.output.replace("[ARGS]...", "")
     everything = logto.project.run("flask", "--help", **logto.variables | installed(logto)).stdout
     assert "logto   Check or set up the app at Logto and at Microsoft.\n" in everything
@@ -142,7 +142,7 @@ def test_a_mistake_in_the_app_does_not_end_every_command(logto: Commands) -> Non
     before = pages.read_text("utf-8")
     pages.write_text("def (", "utf-8")
     try:
-        assert logto.as_people_do("--help").code == 0
+        assert logto.run_in_new_process("--help").code == 0
     finally:
         pages.write_text(before, "utf-8")
 
@@ -150,7 +150,7 @@ def test_a_mistake_in_the_app_does_not_end_every_command(logto: Commands) -> Non
 @BOTH_FRAMEWORKS
 def test_a_broken_configuration_is_a_row_of_the_table(logto: Commands) -> None:
     broken = {"LOGTO_APP_SECRET": "", "LOGTO_ENDPOINT": "http://logto.example"}
-    done = logto.as_people_do("check", "--json", **broken)
+    done = logto.run_in_new_process("check", "--json", **broken)
     assert done.code == 1
     row = done.checks["configuration"]
     assert row["ok"] is False
@@ -217,7 +217,9 @@ def test_without_a_button_for_microsoft_nothing_of_microsoft_is_checked(logto: C
     experience["socialSignInConnectorTargets"] = []
     config.write_text(before.replace(button, ""), "utf-8")
     try:
-        done = logto.as_people_do("check", "--json", AZURE_CLIENT_ID="", AZURE_CLIENT_SECRET="")
+        done = logto.run_in_new_process(
+            "check", "--json", AZURE_CLIENT_ID="", AZURE_CLIENT_SECRET=""
+        )
     finally:
         config.write_text(before, "utf-8")
         experience["socialSignInConnectorTargets"] = ["azuread"]
@@ -236,9 +238,9 @@ def test_a_button_for_enterprise_sso_is_checked(logto: Commands) -> None:
     config.write_text(before.replace(button, '    "acme": ("Acme", "sso:k2j3"),\n'), "utf-8")
     offered = changed(lambda page: page | {"ssoConnectors": [{"id": "k2j3"}]})
     try:
-        red = logto.as_people_do("check", "--json")
+        red = logto.run_in_new_process("check", "--json")
         with logto.logto.fault(SSO_PAGE, offered):
-            green = logto.as_people_do("check", "--json")
+            green = logto.run_in_new_process("check", "--json")
     finally:
         config.write_text(before, "utf-8")
     assert red.failed == ["enterprise_sso"]
@@ -298,7 +300,7 @@ def test_the_registration_of_the_webhook_is_checked(logto: Commands) -> None:
 
 @pytest.mark.parametrize("body", ["[1]", "null", "7", '[{"id": 1}]', "<h1>502</h1>"])
 def test_webhooks_in_another_form_are_a_plain_sentence(logto: Commands, body: str) -> None:
-    with logto.logto.fault("/api/hooks", answer("200 OK", body)):
+    with logto.logto.fault("/api/hooks", fixed_response("200 OK", body)):
         done = logto.check(LOGTO_WEBHOOK_SIGNING_KEY=KEY)
     assert done.failed == ["webhook"]
 
@@ -384,7 +386,7 @@ def test_a_fault_at_one_address_is_told_from_those_at_others(logto: Commands, fa
 
 
 def test_control_characters_of_an_answer_do_not_reach_the_terminal(logto: Commands) -> None:
-    strange = answer("400 Bad Request", json.dumps({"error": "\x1b[31mred\x07"}))
+    strange = fixed_response("400 Bad Request", json.dumps({"error": "\x1b[31mred\x07"}))
     with logto.logto.fault("/oidc/auth", strange):
         done = logto("check")
     assert done.code == 1
@@ -392,7 +394,7 @@ def test_control_characters_of_an_answer_do_not_reach_the_terminal(logto: Comman
 
 
 def test_a_page_of_another_site_at_the_endpoint(logto: Commands) -> None:
-    page = answer("302 Found", "<h1>Log in to the hotel's Wi-Fi</h1>", "text/html")
+    page = fixed_response("302 Found", "<h1>Log in to the hotel's Wi-Fi</h1>", "text/html")
     with logto.logto.fault(ENDPOINT, page):
         done = logto.check()
     assert done.failed == ["endpoint"]
@@ -400,7 +402,7 @@ def test_a_page_of_another_site_at_the_endpoint(logto: Commands) -> None:
 
 
 def test_nothing_listens_there(logto: Commands) -> None:
-    with logto.logto.away():
+    with logto.logto.unreachable():
         done = logto.check()
     assert done.failed == ["endpoint"]
     assert "nothing listens there" in done.checks["endpoint"]["found"]
@@ -417,7 +419,7 @@ def test_a_host_that_hangs_is_given_up_within_seconds(logto: Commands) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         started = time.monotonic()
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        done = logto.as_people_do("check", LOGTO_ENDPOINT=endpoint)
+        done = logto.run_in_new_process("check", LOGTO_ENDPOINT=endpoint)
     assert time.monotonic() - started < 30
     assert done.code == 1
     assert "no response in time" in done.output

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 from company_network import (
-    DEAD,
     ENDPOINT,
     NAME,
     PASSWORD,
+    UNREACHABLE_PROXY,
     Network,
     offices_of,
     proxies,
 )
 from conftest import Bake
-from logto_commands import Commands, Done, commands
+from logto_commands import CommandResult, Commands, commands
 from sites import both_frameworks
-from token_faults import DISCOVERY, noting
+from token_faults import DISCOVERY, recording
 
 
 class Office:
@@ -29,7 +29,7 @@ class Office:
         self.logto = started.logto
         self.trusted = {"SSL_CERT_FILE": str(network.authority)}
 
-    def check(self, endpoint: str = ENDPOINT, **variables: str) -> Done:
+    def check(self, endpoint: str = ENDPOINT, **variables: str) -> CommandResult:
         """Run `logto check`. The variables are the whole proxy configuration."""
         done = self.commands.check(LOGTO_ENDPOINT=endpoint, **variables)
         assert PASSWORD not in done.text
@@ -111,7 +111,7 @@ def test_a_logto_on_this_machine_is_asked_without_the_proxy(
 ) -> None:
     endpoint = offices(framework).logto.endpoint
     office = offices(framework).at(endpoint)
-    dead = proxies(https=DEAD, http=DEAD)
+    dead = proxies(https=UNREACHABLE_PROXY, http=UNREACHABLE_PROXY)
     assert office.check(endpoint, **dead).failed == []
     done = office.commands("provision", **dead)
     assert (done.code, done.errors) == (0, "")
@@ -170,7 +170,7 @@ def test_the_endpoint_is_not_to_be_corrected_for_a_fault_of_the_network(
 ) -> None:
     direct = offices(framework).network.direct
     office = offices(framework).at(direct)
-    dead = proxies(https=DEAD)
+    dead = proxies(https=UNREACHABLE_PROXY)
     done = office.check(direct, **(dead if name == "proxy" else proxies()))
     assert "LOGTO_ENDPOINT" not in done.checks["endpoint"]["fix"]
 
@@ -186,7 +186,7 @@ def test_the_file_of_the_authority_can_be_named_in_the_env_file(
     env.write_text(f"{before}\nSSL_CERT_FILE={office.network.authority}\n", "utf-8")
     variables = {"LOGTO_ENDPOINT": ENDPOINT} | proxies(https=office.network.proxy.url)
     try:
-        done = office.commands.as_people_do("check", "--json", **variables)
+        done = office.commands.run_in_new_process("check", "--json", **variables)
     finally:
         env.write_text(before, "utf-8")
     assert (done.code, done.failed) == (0, [])
@@ -201,7 +201,7 @@ def test_the_commands_name_the_app_as_their_user_agent(offices: Offices, framewo
     paths += ["/api/.well-known/sign-in-exp", "/api/connectors", "/api/applications/test-app"]
     with ExitStack() as stack:
         for path in paths:
-            stack.enter_context(office.logto.fault(path, noting(seen)))
+            stack.enter_context(office.logto.fault(path, recording(seen)))
         assert office.check(endpoint, **proxies()).failed == []
         assert office.commands("provision", "--dry-run").code == 0
     assert {environ["PATH_INFO"] for environ in seen} == set(paths)

@@ -9,7 +9,7 @@ import pytest
 from answers import FILLED
 from conftest import Bake
 from logto_commands import CALLBACK, ORIGIN, SECRETS, Commands, commands
-from sites import answer, oidc_error
+from sites import fixed_response, oidc_error
 
 pytestmark = pytest.mark.xdist_group("provision")
 
@@ -53,7 +53,7 @@ def test_a_blank_logto_is_ready_after_one_run(logto: Commands) -> None:
     local = logto.logto.local
     assert {"callback_url", "microsoft"} <= set(logto.check().failed)
 
-    done = logto.as_people_do("provision")
+    done = logto.run_in_new_process("provision")
 
     assert (done.code, done.errors) == (0, "")
     application = local.application
@@ -172,7 +172,7 @@ def test_other_targets_of_the_sign_in_page_stay(logto: Commands) -> None:
             sent.append(json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
         known = ["google", *(["azuread"] if sent else [])]
         body = {"socialSignInConnectorTargets": known, "signUp": {}}
-        return answer("200 OK", json.dumps(body))(app, environ, start, over)
+        return fixed_response("200 OK", json.dumps(body))(app, environ, start, over)
 
     with logto.logto.fault("/api/sign-in-exp", with_google):
         assert logto("provision").code == 0
@@ -238,7 +238,7 @@ def test_a_failure_half_way_says_what_was_done_and_a_new_run_goes_on(logto: Comm
             return app(environ, start)
         code = "connector.multiple_instances_not_supported"
         body = json.dumps({"code": code, "message": SECRETS[2]})
-        return answer("422 Unprocessable Entity", body)(app, environ, start, over)
+        return fixed_response("422 Unprocessable Entity", body)(app, environ, start, over)
 
     with logto.logto.fault("/api/connectors", no_connector):
         done = logto("provision")
@@ -259,7 +259,7 @@ def test_what_logto_takes_and_does_not_keep_is_a_failure(logto: Commands) -> Non
     def forgetful(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
             return app(environ, start)
-        return answer("200 OK", "{}")(app, environ, start, over)
+        return fixed_response("200 OK", "{}")(app, environ, start, over)
 
     with logto.logto.fault("/api/sign-in-exp", forgetful):
         done = logto("provision")
@@ -294,7 +294,7 @@ def test_a_refusal_names_what_is_to_blame(
 def test_an_answer_in_another_form_is_a_plain_sentence(
     logto: Commands, name: str, body: str
 ) -> None:
-    with logto.logto.fault(f"/api/{name}", answer("200 OK", body)):
+    with logto.logto.fault(f"/api/{name}", fixed_response("200 OK", body)):
         done = logto("provision", "--dry-run")
     # There may be no connectors and no API resources.
     if name not in ("connectors", "resources") or body not in ("[]", "{}"):
@@ -356,7 +356,7 @@ def test_an_id_of_logto_that_a_shell_or_a_path_would_read_is_refused(
         ("resources", [resource], "The ID of the API resource", {}),
     ):
         body = json.dumps(items)
-        with logto.logto.fault(f"/api/{path}", answer("200 OK", body)):
+        with logto.logto.fault(f"/api/{path}", fixed_response("200 OK", body)):
             done = logto("provision", **variables)
         assert done.code == 1
         assert f"{what} in Logto has unexpected characters" in done.errors
@@ -428,5 +428,5 @@ def test_no_control_character_of_logto_reaches_the_terminal(
         ("200 OK", {"keys": [{"kid": CONTROL, "alg": CONTROL, "kty": CONTROL}]}),
     ]
     for status, content in contents:
-        with logto.logto.fault(path, answer(status, json.dumps(content))):
+        with logto.logto.fault(path, fixed_response(status, json.dumps(content))):
             assert shown(logto(*command).text), (status, content)

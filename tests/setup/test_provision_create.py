@@ -10,8 +10,8 @@ import pytest
 from answers import FILLED
 from conftest import Bake
 from dotenv import dotenv_values
-from logto_commands import CALLBACK, ORIGIN, Commands, Done, commands
-from sites import answer, oidc_error
+from logto_commands import CALLBACK, ORIGIN, CommandResult, Commands, commands
+from sites import fixed_response, oidc_error
 
 pytestmark = pytest.mark.xdist_group("provision create")
 
@@ -53,14 +53,14 @@ def env(logto: Commands) -> Path:
     return logto.path / ".env"
 
 
-def create(logto: Commands, *words: str, **variables: Any) -> Done:
+def create(logto: Commands, *words: str, **variables: Any) -> CommandResult:
     """Run the command. No secret of Logto is ever printed."""
     done = logto("provision", "--create", *words, **{**UNSET, **variables})
     assert_no_secrets(logto, done)
     return done
 
 
-def assert_no_secrets(logto: Commands, done: Done) -> None:
+def assert_no_secrets(logto: Commands, done: CommandResult) -> None:
     local = logto.logto.local
     secrets = [each.secret for each in local.applications.values()]
     secrets += [hook["signingKey"] for hook in local.hooks]
@@ -95,7 +95,7 @@ def test_one_run_connects_a_new_service(logto: Commands) -> None:
     local, before = logto.logto.local, env(logto).read_text("utf-8")
     env(logto).chmod(0o644)
 
-    done = logto.as_people_do("provision", "--create")
+    done = logto.run_in_new_process("provision", "--create")
 
     assert (done.code, done.errors) == (0, "")
     assert_no_secrets(logto, done)
@@ -118,9 +118,9 @@ def test_one_run_connects_a_new_service(logto: Commands) -> None:
     kept = [line for line in before.splitlines() if not line.startswith(tuple(CREATED))]
     assert [line for line in env(logto).read_text("utf-8").splitlines() if line in kept] == kept
 
-    assert logto.as_people_do("check").code == 0
+    assert logto.run_in_new_process("check").code == 0
     writes(logto)
-    again = logto.as_people_do("provision", "--create")
+    again = logto.run_in_new_process("provision", "--create")
     assert "nothing to do" in again.output
     assert writes(logto) == []
 
@@ -178,7 +178,7 @@ def test_a_logto_that_shows_the_same_page_again_and_again_is_left(logto: Command
     def same(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] != "GET":
             return app(environ, start)
-        return answer("200 OK", json.dumps(page))(app, environ, start, over)
+        return fixed_response("200 OK", json.dumps(page))(app, environ, start, over)
 
     with logto.logto.fault("/api/applications", same):
         assert create(logto, "--dry-run").code == 0
@@ -398,7 +398,7 @@ def test_of_several_webhooks_the_one_whose_key_is_known_is_used(logto: Commands)
 def secrets_of(logto: Commands, *values: tuple[str, Any]) -> Any:
     body = [{"name": "x", "value": value, "expiresAt": expires} for value, expires in values]
     return logto.logto.fault(
-        "/api/applications/test-app/secrets", answer("200 OK", json.dumps(body))
+        "/api/applications/test-app/secrets", fixed_response("200 OK", json.dumps(body))
     )
 
 
@@ -439,7 +439,7 @@ def test_a_response_in_another_form_is_a_plain_sentence(
     logto: Commands, name: str, body: str
 ) -> None:
     app_id = "test-app" if "secrets" in name else "unknown-app"
-    with logto.logto.fault(f"/api/{name}", answer("200 OK", body)):
+    with logto.logto.fault(f"/api/{name}", fixed_response("200 OK", body)):
         done = create(logto, "--dry-run", LOGTO_APP_ID=app_id)
     # There may be no applications and no webhooks.
     if "secrets" in name or body not in ("[]", "{}"):
@@ -458,7 +458,7 @@ def test_a_creation_in_another_form_is_a_plain_sentence(
     def odd(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
             return app(environ, start)
-        return answer("200 OK", body)(app, environ, start, over)
+        return fixed_response("200 OK", body)(app, environ, start, over)
 
     with logto.logto.fault(path, odd):
         done = create(logto)
@@ -471,7 +471,7 @@ def test_a_creation_in_another_form_is_a_plain_sentence(
 def test_without_create_nothing_is_made(logto: Commands) -> None:
     before = env(logto).read_bytes()
     body = json.dumps({"oidcClientMetadata": {}})
-    with logto.logto.fault("/api/applications/test-app", answer("200 OK", body)):
+    with logto.logto.fault("/api/applications/test-app", fixed_response("200 OK", body)):
         logto("provision", LOGTO_APP_ID="test-app", LOGTO_APP_SECRET="x")
     assert created(logto) == []
     assert ("POST", "/api/applications") not in writes(logto)
