@@ -1,4 +1,4 @@
-"""Answers that the check before a bake accepts or rejects, for each question."""
+"""For each question: answers that the pre_gen hook accepts, and answers that it rejects."""
 
 from typing import Any
 

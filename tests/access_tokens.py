@@ -1,4 +1,4 @@
-"""Access tokens for the API of a baked app: as Logto gives them, and forged ones."""
+"""Access tokens for the API of a baked app: valid tokens as Logto issues them, and forgeries."""
 
 import hashlib
 import hmac
@@ -21,7 +21,10 @@ Token = Callable[[Logto], str]
 
 
 def claims(logto: Logto, **changes: Any) -> dict[str, Any]:
-    """The claims of an access token of Logto; a change to None leaves the claim out."""
+    """Return the claims of an access token of Logto, changed by `changes`.
+
+    A change to None removes the claim.
+    """
     now = int(time.time())
     standard = {
         "jti": f"jti-{time.monotonic_ns()}",
@@ -39,12 +42,12 @@ def claims(logto: Logto, **changes: Any) -> dict[str, Any]:
 def token(
     logto: Logto, header: dict[str, Any] | None = None, key: Any = None, **changes: Any
 ) -> str:
-    """An access token of Logto, but for the changes."""
+    """Return an access token as Logto issues it, with these changes to its claims."""
     return logto.signed({"typ": "at+jwt"} | (header or {}), claims(logto, **changes), key)
 
 
 def with_claims(**changes: Any) -> Token:
-    """A token with these claims; times in seconds from now."""
+    """Return a function that makes a token with these claims. Times are in seconds from now."""
 
     def build(logto: Logto) -> str:
         now = int(time.time())
@@ -58,33 +61,35 @@ TIMES = ("iat", "nbf", "exp")
 
 
 def with_header(**header: Any) -> Token:
-    """A token under this header, signed with Logto's key."""
-    return lambda logto: raw(logto, header=json.dumps(whole_header(logto) | header))
+    """Return a function that makes a token with this header, signed with Logto's key."""
+    return lambda logto: raw(logto, header=json.dumps(complete_header(logto) | header))
 
 
-def whole_header(logto: Logto) -> dict[str, Any]:
+def complete_header(logto: Logto) -> dict[str, Any]:
+    """Return the header of an access token as Logto writes it."""
     return {"alg": "ES384", "kid": logto.local.key.kid, "typ": "at+jwt"}
 
 
 def raw(logto: Logto, header: str | None = None, payload: str | bytes | None = None) -> str:
-    """A token of these very texts, rightly signed with Logto's key."""
+    """Return a token with exactly this header and payload, correctly signed with Logto's key."""
     from cryptography.hazmat.primitives.asymmetric import ec, utils
     from cryptography.hazmat.primitives.hashes import SHA384
 
     payload = json.dumps(claims(logto)) if payload is None else payload
     payload = payload.encode() if isinstance(payload, str) else payload
-    text = f"{encoded((header or json.dumps(whole_header(logto))).encode())}.{encoded(payload)}"
+    text = f"{encoded((header or json.dumps(complete_header(logto))).encode())}.{encoded(payload)}"
     key = logto.local.key.get_op_key("sign")
     r, s = utils.decode_dss_signature(key.sign(text.encode(), ec.ECDSA(SHA384())))
     return f"{text}.{encoded(r.to_bytes(48, 'big') + s.to_bytes(48, 'big'))}"
 
 
 def encoded(content: bytes) -> str:
+    """Return bytes in base64url without padding, as a part of a JWT (RFC 7515, 2)."""
     return urlsafe_b64encode(content).decode().rstrip("=")
 
 
 def forged(**header: Any) -> Token:
-    """A token that somebody else has signed with a key of their own."""
+    """Return a function that makes a token signed with the attacker's key."""
     return lambda logto: token(logto, header, ATTACKER_KEY)
 
 
@@ -93,31 +98,38 @@ ATTACKER_P256_KEY = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, 
 
 
 def with_attacker_key_urls(logto: Logto) -> str:
-    """The header says where their key is; the app must not look there."""
-    place = f"{logto.endpoint}/theirs"
+    """Return a token whose header names the URL of the attacker's key.
+
+    The app must not fetch that URL.
+    """
+    url = f"{logto.endpoint}/attacker"
     public = ATTACKER_KEY.as_dict(private=False)
-    where = {"jku": place, "x5u": place, "jwk": public, "kid": ATTACKER_KEY.kid}
-    # joserfc knows what these are for, and would not have them otherwise.
-    return token(logto, where, ATTACKER_KEY)
+    header = {"jku": url, "x5u": url, "jwk": public, "kid": ATTACKER_KEY.kid}
+    # joserfc refuses these header parameters unless their values have the right form.
+    return token(logto, header, ATTACKER_KEY)
 
 
 def hmac_with_the_public_key(logto: Logto) -> str:
-    """Algorithm confusion: the public key as if it were a shared secret."""
+    """Return a token for an algorithm confusion attack: the public key is the HMAC secret."""
     secret = logto.local.key.as_pem(private=False)
-    header = whole_header(logto) | {"alg": "HS256"}
+    header = complete_header(logto) | {"alg": "HS256"}
     text = ".".join(encoded(json.dumps(part).encode()) for part in (header, claims(logto)))
     return f"{text}.{encoded(hmac.digest(secret, text.encode(), hashlib.sha256))}"
 
 
 def unsigned(name: str) -> Token:
+    """Return a function that makes a token without a signature, with this `alg`."""
+
     def build(logto: Logto) -> str:
-        header = whole_header(logto) | {"alg": name}
+        header = complete_header(logto) | {"alg": name}
         return ".".join(encoded(json.dumps(p).encode()) for p in (header, claims(logto))) + "."
 
     return build
 
 
 def signature(change: Callable[[str], str]) -> Token:
+    """Return a function that makes a valid token and changes its signature."""
+
     def build(logto: Logto) -> str:
         text, _, signed = token(logto).rpartition(".")
         return f"{text}.{change(signed)}"
@@ -126,12 +138,12 @@ def signature(change: Callable[[str], str]) -> Token:
 
 
 def other_scopes(logto: Logto) -> str:
-    """The signature of one token under the claims of another."""
+    """Return a token with the claims of one token and the signature of another."""
     weak, strong = token(logto, scope="read:books").split("."), token(logto).split(".")
     return ".".join([strong[0], strong[1], weak[2]])
 
 
 def id_token(logto: Logto) -> str:
-    """As `/oidc/token` gives it to the web app."""
-    given = {"aud": "test-app", "name": "Alice Archer", "scope": None, "client_id": None}
-    return logto.signed({}, claims(logto, **given))
+    """Return an ID token as `/oidc/token` gives it to the web app."""
+    changes = {"aud": "test-app", "name": "Alice Archer", "scope": None, "client_id": None}
+    return logto.signed({}, claims(logto, **changes))

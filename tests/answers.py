@@ -1,4 +1,4 @@
-"""The combinations of answers, read from cookiecutter.json so that none is forgotten."""
+"""All combinations of answers, read from cookiecutter.json so that no question is forgotten."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ SETTINGS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("ut
 Answer = str | bool
 Answers = dict[str, Answer]
 
-# What a person might enter where the default is to enter nothing.
+# Example answers to the questions whose default is empty.
 FILLED = {
     "api_resource": "https://api.bookstore.example/",
     "catalog_owner": "group:default/bookstore-team",
@@ -20,12 +20,12 @@ FILLED = {
 
 
 def is_off(answer: Answer) -> bool:
-    """Whether an answer asks for nothing."""
+    """Return whether an answer switches its option off."""
     return answer in (False, "", "none")
 
 
 def options() -> dict[str, list[Answer]]:
-    """Every question that changes which files or lines there are, with the answers it can get."""
+    """Return every question that changes the files or lines of a bake, with its possible answers."""
     found: dict[str, list[Answer]] = {}
     for name, default in SETTINGS.items():
         if name.startswith("_"):
@@ -40,13 +40,13 @@ def options() -> dict[str, list[Answer]]:
 
 
 def every_combination() -> list[Answers]:
-    """All answers to all of the options."""
+    """Return every combination of answers to the options."""
     names = options()
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*names.values())]
 
 
 def everything(on: bool) -> list[Answers]:
-    """For each framework, the answers that switch everything on, or off."""
+    """Return, for each framework, the answers that switch every option on, or off."""
 
     def chosen(name: str, answers: list[Answer]) -> Answer:
         return next((answer for answer in answers if is_off(answer) is not on), answers[0])
@@ -56,7 +56,7 @@ def everything(on: bool) -> list[Answers]:
 
 
 def identifier(answers: Answers) -> str:
-    """A short name for a combination, such as `quart-api_resource-use_docker`."""
+    """Return a short name for a combination, such as `quart-api_resource-use_docker`."""
     words = (
         name if isinstance(answer, bool) or name in FILLED else str(answer)
         for name, answer in answers.items()

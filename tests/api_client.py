@@ -1,4 +1,4 @@
-"""Baked apps with an API that run as in production, and calls to them."""
+"""Baked apps with an API that run as in production, and calls to that API."""
 
 import re
 import time
@@ -16,7 +16,7 @@ from sites import Site
 
 PAGE = "https://shop.example"
 INTERVAL = 0.5
-"""Seconds between two fetches of the keys in the apps of these tests that do not wait for 30."""
+"""Seconds between two fetches of the keys in `short_interval_site`. A real app waits for 30 s."""
 
 HTTP = httpx2.Client(timeout=10)
 
@@ -28,7 +28,7 @@ both_frameworks = pytest.mark.parametrize(
 
 @pytest.fixture(scope="session")
 def start(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
-    """Start an app with an API, and its Logto."""
+    """Return a function that starts an app with an API, and its Logto."""
     with ExitStack() as stack:
 
         def start(framework: str, **variables: Any) -> Site:
@@ -53,25 +53,32 @@ def start(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
 
 @pytest.fixture(scope="session")
 def site_of(start: Callable[..., Site]) -> Callable[..., Site]:
-    """Give the app of a framework with these variables, started when it is first asked for."""
+    """Return a function that gives the app of a framework with these variables.
+
+    The first call for a framework and variables starts the app.
+    """
     return cache(start)
 
 
 @pytest.fixture
 def site(site_of: Callable[..., Site], framework: str) -> Site:
-    """An app that runs all the time, under the rules of production."""
+    """Return an app that runs during the whole session, with the settings of production."""
     return site_of(framework)
 
 
 @pytest.fixture
 def short_interval_site(site_of: Callable[..., Site], framework: str) -> Site:
-    """An app that asks for new keys soon again, and has not done so just now."""
+    """Return an app that fetches new keys at most every INTERVAL seconds.
+
+    Its last fetch was at least INTERVAL seconds ago.
+    """
     site = site_of(framework, TEST_KEY_INTERVAL=str(INTERVAL), TEST_RETRY="0.2")
     time.sleep(INTERVAL)
     return site
 
 
 def call(site: Site, bearer: str | None = None, path: str = "/api/me", **options: Any) -> Any:
+    """Send a request to the API, with this access token if there is one."""
     headers = options.pop("headers", {})
     if bearer is not None:
         site.secrets |= {bearer} if len(bearer) > 20 else set()
@@ -79,9 +86,9 @@ def call(site: Site, bearer: str | None = None, path: str = "/api/me", **options
     return HTTP.request(options.pop("method", "GET"), site.url + path, headers=headers, **options)
 
 
-def challenge(answer: httpx2.Response, realm: str = API) -> dict[str, str]:
-    """The parameters of the answer's challenge, each of which is a quoted text."""
-    scheme, _, parameters = answer.headers["WWW-Authenticate"].partition(" ")
+def challenge(response: httpx2.Response, realm: str = API) -> dict[str, str]:
+    """Return the parameters of `WWW-Authenticate`, and check that each value is quoted."""
+    scheme, _, parameters = response.headers["WWW-Authenticate"].partition(" ")
     assert scheme == "Bearer"
     values = dict(re.findall(r'(\w+)="([^"]*)"', parameters))
     assert parameters == ", ".join(f'{name}="{value}"' for name, value in values.items())
@@ -89,9 +96,9 @@ def challenge(answer: httpx2.Response, realm: str = API) -> dict[str, str]:
     return values
 
 
-def assert_refused(answer: httpx2.Response, status: int, error: str) -> None:
-    """Assert that the answer is as RFC 6750 section 3 has it, with the app's JSON."""
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
-    said = challenge(answer)
-    assert said["error"] == error
-    assert answer.json() == {"error": error, "message": said["error_description"]}
+def assert_refused(response: httpx2.Response, status: int, error: str) -> None:
+    """Check that an error response follows RFC 6750, section 3, and has the app's JSON."""
+    assert (response.status_code, response.json()["error"]) == (status, error)
+    parameters = challenge(response)
+    assert parameters["error"] == error
+    assert response.json() == {"error": error, "message": parameters["error_description"]}

@@ -1,4 +1,4 @@
-"""The two templates for Backstage, and Backstage's own engines to run them in."""
+"""The two templates for Backstage, and the Backstage engines that run them in tests."""
 
 import json
 import os
@@ -20,7 +20,7 @@ WITH_COOKIECUTTER: dict[str, Any] = yaml.safe_load(
     (ROOT / "template-cookiecutter.yaml").read_text("utf-8")
 )
 
-# Answers that differ from the defaults wherever a person can type.
+# Answers that differ from the defaults in every text field.
 TYPED: list[Answers] = [
     {
         "project_name": "Ada's # 📚: «книги» & <maps>",
@@ -50,7 +50,7 @@ CASES = [*every_combination(), *TYPED]
 
 
 def odd_cases() -> list[Answers]:
-    """Every accepted answer to every question, in as few projects as that takes."""
+    """Return every accepted answer to every question, in as few projects as possible."""
     projects = max(map(len, ACCEPTED.values()))
     return [
         {name: answers[number % len(answers)] for name, answers in ACCEPTED.items()}
@@ -59,43 +59,44 @@ def odd_cases() -> list[Answers]:
 
 
 def fields(entity: dict[str, Any]) -> dict[str, Any]:
-    """The fields of all pages of a form."""
+    """Return the fields of all pages of a form."""
     return {
         name: f for page in entity["spec"]["parameters"] for name, f in page["properties"].items()
     }
 
 
 def parameters(answers: Answers, entity: dict[str, Any] = BUILT_IN) -> dict[str, Any]:
-    """What a form sends: the answers, the defaults of its fields, nothing for an empty field."""
+    """Return what a form sends: the answers and the defaults. It leaves empty fields out."""
     defaults = {name: f["default"] for name, f in fields(entity).items() if "default" in f}
     sent = defaults | {name: answer for name, answer in answers.items() if answer != ""}
     if entity is BUILT_IN:
-        # The form requires the slug, so the user enters what the terminal would make from the name.
+        # The form requires the slug. So the user enters the slug that Cookiecutter makes.
         sent.setdefault("project_slug", all_variables(**answers)["project_slug"])
     return sent | {"repo_url": "github.com?owner=bookstore&repo=bookstore"}
 
 
 def executables(project: BakedProject) -> set[str]:
-    """The files that can be run, which git keeps as well as the bytes."""
+    """Return the executable files. Git keeps the executable bit, too."""
     return {name for name in project.contents if os.access(project.path / name, os.X_OK)}
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task of Backstage that has ended."""
+    """A finished task of Backstage."""
 
     path: Path
-    """The folder that would be pushed."""
-    said: dict[str, Any]
-    """What the task put out and registered, or its error."""
+    """The folder that Backstage would push to the repository."""
+    result: dict[str, Any]
+    """The output of the task and the locations that it registered, or its error."""
 
 
 def tasks(
     packages: Path, backend: str, template: Path, sent: list[dict[str, Any]], folder: Path
 ) -> list[Task]:
-    """Run a template once for each of `sent`, in the engine of a backend.
+    """Run a template once for each set of parameters in `sent`, in the engine of a backend.
 
-    `packages` is the folder of the package.json that names the backend. Node.js starts once.
+    `packages` is the folder of the package.json that names the backend. One Node.js process runs
+    all tasks.
     """
     env = environment(HOME=str(folder), COOKIECUTTER_CONFIG=os.devnull)
     node = program("node", env)
@@ -109,12 +110,12 @@ def tasks(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    said = [json.loads(line) for line in done.stdout.splitlines()]
-    return [Task(folder / str(number), answer) for number, answer in enumerate(said)]
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    return [Task(folder / str(number), result) for number, result in enumerate(results)]
 
 
 @cache
 def require_npm_packages() -> None:
-    """Leave the test out if Node.js or the packages of tests/catalog are not there."""
+    """Skip the test if the npm packages of tests/catalog are not installed."""
     if not (CATALOG / "node_modules/.ready").exists():
         missing("npm packages")

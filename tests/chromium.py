@@ -1,6 +1,6 @@
-"""Chromium, started by Playwright once for each test module that needs it.
+"""Chromium, which Playwright starts once for each test module.
 
-A module that uses `new_context` or `page` has a fixture `site`, a Site.
+A module that uses `new_context` or `page` must have a fixture `site` that returns a Site.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,21 +31,21 @@ CHROMIUM_OPTIONS = [
     "--no-first-run",
 ]
 TIMEOUT_MS = 30_000
-"""Milliseconds until what should be on a page is given up, also on a busy machine."""
+"""Milliseconds that Playwright waits for an element. A busy machine needs this much."""
 
 SCREENSHOTS = ROOT / "build/screenshots"
 AXE = ROOT / "tests/node/node_modules/axe-core/axe.min.js"
 WIDTHS = {"narrow": 320, "tablet": 768, "wide": 1280}
 SCHEMES: list[Literal["light", "dark"]] = ["light", "dark"]
 RULES = {"target-size": {"enabled": True}, "color-contrast-enhanced": {"enabled": True}}
-"""Rules of axe that are off unless somebody asks for them: targets, and a contrast of 7:1."""
+"""Rules of axe that are off by default: the size of targets, and a contrast of 7:1."""
 
 NewContext = Callable[..., BrowserContext]
 
 
 @dataclass(frozen=True)
 class Site:
-    """An app that `python -m dev` runs, and the local Logto beside it."""
+    """The URLs of an app that `python -m dev` runs, and of its local Logto."""
 
     framework: str
     app: str
@@ -54,6 +54,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def chromium_browser(chromium: str) -> Iterator[Browser]:
+    """Start Chromium."""
     expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as engine:
         launched = engine.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
@@ -63,31 +64,35 @@ def chromium_browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture
 def new_context(chromium_browser: Browser, site: Site) -> Iterator[NewContext]:
-    """Make a browser profile. What it complains of and whom it asks is looked at in the end."""
-    contexts: list[BrowserContext] = []
-    complaints: list[str] = []
-    asked: set[str] = set()
+    """Return a function that makes a browser context.
 
-    def listen(said: ConsoleMessage) -> None:
-        # A page with an error status is a complaint about itself.
-        own = said.page and said.location["url"] == said.page.url
-        if said.type in ("error", "warning") and not own:
-            complaints.append(said.text)
+    At the end, check that there was no error and no warning in the console, and that all requests
+    went to the app or to its Logto.
+    """
+    contexts: list[BrowserContext] = []
+    problems: list[str] = []
+    origins: set[str] = set()
+
+    def listen(message: ConsoleMessage) -> None:
+        # Chromium logs an error for each page with an error status. Tests expect such pages.
+        about_the_page = message.page and message.location["url"] == message.page.url
+        if message.type in ("error", "warning") and not about_the_page:
+            problems.append(message.text)
 
     def make(**options: Any) -> BrowserContext:
         context = chromium_browser.new_context(base_url=site.app, **options)
         context.set_default_timeout(TIMEOUT_MS)
-        context.on("weberror", lambda fault: complaints.append(str(fault.error)))
+        context.on("weberror", lambda fault: problems.append(str(fault.error)))
         context.on("console", listen)
-        context.on("request", lambda request: asked.add(origin(request.url)))
+        context.on("request", lambda request: origins.add(origin(request.url)))
         contexts.append(context)
         return context
 
     yield make
     for context in contexts:
         context.close()
-    assert complaints == []
-    assert asked - {"data://"} <= {site.app, site.logto}
+    assert problems == []
+    assert origins - {"data://"} <= {site.app, site.logto}
 
 
 @pytest.fixture
@@ -97,34 +102,35 @@ def page(new_context: NewContext) -> Page:
 
 @pytest.fixture
 def page_with_axe(new_context: NewContext) -> Page:
-    """A page for `accessibility_violations`."""
+    """Open a page that has axe, for `accessibility_violations`."""
     if not AXE.exists():
         missing("npm packages")
-    # Only so that axe can be put into the page.
+    # The Content-Security-Policy would block the script of axe.
     context = new_context(bypass_csp=True)
     context.add_init_script(path=AXE)
     return context.new_page()
 
 
 def accessibility_violations(page: Page) -> list[tuple[str, str]]:
-    """What axe finds: the rule, and the first element that breaks it."""
+    """Return the violations that axe finds: the rule, and the first element that breaks the rule."""
     found = page.evaluate("rules => axe.run({rules}).then(found => found.violations)", RULES)
-    return [(barrier["help"], barrier["nodes"][0]["html"]) for barrier in found]
+    return [(violation["help"], violation["nodes"][0]["html"]) for violation in found]
 
 
-def origin(address: str) -> str:
-    parts = urlsplit(address)
+def origin(url: str) -> str:
+    parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def sign_in(page: Page, person: str) -> None:
+    """Sign in as this person of the local Logto."""
     page.goto("/")
     page.get_by_role("link", name="Sign in").click()
     page.get_by_role("button", name=person).click()
 
 
 def screenshot(page: Page, name: str) -> None:
-    """Keep a screenshot. A Chromium that is short of time can refuse the first."""
+    """Save a screenshot. On a busy machine, the first try can fail, so try twice."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     try:
         page.screenshot(path=SCREENSHOTS / name)

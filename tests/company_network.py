@@ -1,4 +1,4 @@
-"""The network of a company: one proxy is the only way out, and a private CA signs certificates."""
+"""A company network: a proxy is the only way out, and a private CA signs the certificates."""
 
 import datetime
 import http.client
@@ -26,7 +26,7 @@ from werkzeug.serving import make_server
 T = TypeVar("T")
 
 NAME = "logto.example"
-"""The host of Logto. Only the proxy finds it: no name server does (RFC 6761, 6.5)."""
+"""The host of Logto. Only the proxy can reach it: name servers do not know it (RFC 6761, 6.5)."""
 ENDPOINT = f"https://{NAME}"
 PASSWORD = "pr0xy-passw0rd"
 UNREACHABLE_PROXY = "http://127.0.0.1:9"
@@ -34,9 +34,9 @@ UNREACHABLE_PROXY = "http://127.0.0.1:9"
 
 
 def proxies(**urls: str) -> dict[str, str]:
-    """Return the variables of these proxies (`https`, `http`, `no`), and of no others.
+    """Return variables that set these proxies (`https`, `http`, `no`) and empty all others.
 
-    Both spellings are there, because a variable in small letters has priority.
+    The result has each variable in small and in capital letters: small letters have priority.
     """
     values = {f"{name}_proxy": urls.get(name, "") for name in ("https", "http", "no", "all")}
     return values | {name.upper(): value for name, value in values.items()}
@@ -45,8 +45,8 @@ def proxies(**urls: str) -> dict[str, str]:
 class Proxy(socketserver.ThreadingTCPServer):
     """A forward proxy: CONNECT (RFC 9110, 9.3.6) and requests with a whole URL (RFC 9112, 3.2.2).
 
-    `hosts` has the local port of each host and port that can be reached, and `asked` the method
-    and the target of every request.
+    `hosts` maps each reachable host and port to a local port. `asked` has the method and the
+    target of every request.
     """
 
     allow_reuse_address = True
@@ -89,7 +89,7 @@ class Tunnel(socketserver.StreamRequestHandler):
         self.wfile.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
 
     def forward(self, start: str, headers: Any, logto: socket.socket) -> None:
-        """Send a request on, without what is for the proxy only."""
+        """Forward a request, without the headers that are for the proxy only."""
         kept = [f"{n}: {v}" for n, v in headers.items() if not n.lower().startswith("proxy-")]
         head = "\r\n".join([f"{start} HTTP/1.1", *kept, "Connection: close", "", ""])
         body = self.rfile.read(int(headers.get("Content-Length", 0)))
@@ -97,7 +97,7 @@ class Tunnel(socketserver.StreamRequestHandler):
 
 
 def relay(one: socket.socket, other: socket.socket) -> None:
-    """Pass everything on in both directions until one side ends."""
+    """Forward bytes in both directions until one side closes its connection."""
     ends = {one: other, other: one}
     while True:
         for ready in select.select([one, other], [], [])[0]:
@@ -113,7 +113,7 @@ def relay(one: socket.socket, other: socket.socket) -> None:
 class Network:
     """The proxy, the certificate authority, and a TLS server for one Logto.
 
-    The Logto is at `https://logto.example` for the proxy, and at `direct` without one.
+    Logto has the URL `https://logto.example` through the proxy, and `direct` without a proxy.
     """
 
     def __init__(self, folder: Path, proxy: Proxy) -> None:
@@ -130,7 +130,7 @@ class Network:
             request_handler=Handler,
             ssl_context=context,
         )
-        # Linux connects to this machine, and it is no loopback address.
+        # 0.0.0.0 is not a loopback address, but Linux connects it to this machine.
         self.direct = f"https://0.0.0.0:{self.tls.server_port}"
         proxy.hosts[f"{NAME}:443"] = self.tls.server_port
 
@@ -148,14 +148,14 @@ class Network:
         self.proxy.hosts[f"{NAME}:80"] = local.port
 
     def local(self, address: str) -> str:
-        """Return where a browser on this machine finds a page of `logto.example`."""
+        """Return the URL at which a browser on this machine opens a page of `logto.example`."""
         assert self.logto
         assert address.startswith(ENDPOINT)
         return address.replace(ENDPOINT, self.logto.endpoint, 1)
 
     @contextmanager
     def proxy_refusing(self) -> Iterator[None]:
-        """The proxy refuses every host."""
+        """Let the proxy refuse every host until the end of the `with` block."""
         hosts, self.proxy.hosts = self.proxy.hosts, {}
         try:
             yield
@@ -165,7 +165,7 @@ class Network:
 
 @contextmanager
 def company_network(folder: Path, user: str = f"company:{PASSWORD}") -> Iterator[Network]:
-    """Start a network. Its proxy wants this user and password."""
+    """Start a network. Its proxy requires this user and password."""
     with Proxy(user) as proxy:
         network = Network(folder, proxy)
         for server in (proxy, network.tls):
@@ -180,10 +180,11 @@ def company_network(folder: Path, user: str = f"company:{PASSWORD}") -> Iterator
 
 @contextmanager
 def offices_of(build: Callable[..., T], folders: Any) -> Iterator[Callable[[str], T]]:
-    """Give a function that returns the office of a framework, built when it is first asked for.
+    """Give a function that returns the office of a framework: what `build` makes in a network.
 
-    `build` takes the framework, a folder, the network of the company, and a stack for what the office
-    needs until the end. `folders` is pytest's `tmp_path_factory`.
+    The first call for a framework starts a company network and calls `build` with the framework,
+    a folder, the network, and a stack that is closed at the end. `folders` is pytest's
+    `tmp_path_factory`.
     """
     with ExitStack() as stack:
 
@@ -196,7 +197,10 @@ def offices_of(build: Callable[..., T], folders: Any) -> Iterator[Callable[[str]
 
 
 def certificate(folder: Path, authority: Path) -> Path:
-    """Write the certificate of a private authority, and one for Logto with its key."""
+    """Write the certificate of a private CA, and a certificate for Logto with its key.
+
+    Return the file of Logto's certificate.
+    """
     names = [x509.DNSName(NAME), x509.IPAddress(ipaddress.ip_address("0.0.0.0"))]  # noqa: S104
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = _signed("Company CA", root_key.public_key(), "Company CA", root_key, [])

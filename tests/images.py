@@ -1,4 +1,4 @@
-"""What the Dockerfile of a bake says, done without an engine: line by line, in an empty folder."""
+"""Builds the image of a bake without a container engine: runs its Dockerfile in a folder."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from conftest import BakedProject
 
 @dataclass
 class Stage:
-    """A stage of the image: a folder for its root, and what the Dockerfile has set."""
+    """A stage of the image: the folder of its root, and the values that the Dockerfile set."""
 
     root: Path
     env: dict[str, str] = field(default_factory=dict)
@@ -28,25 +28,26 @@ class Stage:
     volumes: list[str] = field(default_factory=list)
 
     def with_local_paths(self, text: str) -> str:
-        """The text with the image's own paths led into its folder."""
+        """Return the text with the paths of the image replaced by paths in its folder."""
         return re.sub(r"(?<![\w/.])(///)?/(venv|build|data|srv)\b", rf"\1{self.root}/\2", text)
 
     def path(self, path: str) -> Path:
-        """Where a path of the image is here."""
+        """Return the path on this machine for a path in the image."""
         return Path(self.root, os.path.join(self.workdir, path).lstrip("/"))  # noqa: PTH118
 
     def environment(self, **variables: str) -> dict[str, str]:
+        """Return the environment variables of a command in the image."""
         own = {name: self.with_local_paths(value) for name, value in self.env.items()}
         path = os.pathsep.join(
             filter(None, [own.pop("PATH", "").removesuffix(":$PATH"), os.defpath])
         )
-        # Only what brings pip to its packages is taken from here.
+        # From this machine's environment, keep only what pip needs to download packages.
         kept = {n: v for n, v in os.environ.items() if n.startswith(("PIP_", "SSL_", "HTTP"))}
         return {**kept, "PATH": path, "HOME": "/nowhere", **own, **variables}
 
 
 def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
-    """The instructions of a Dockerfile, without comments, each on one line."""
+    """Read the instructions of a Dockerfile, without comments: the name and the arguments."""
     text = re.sub(r"^#.*\n", "", dockerfile, flags=re.MULTILINE)
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         if line.strip():
@@ -59,13 +60,13 @@ def is_root() -> bool:
 
 
 def uv_variables() -> dict[str, str]:
-    """Tell uv which package index pip uses here, and to trust the certificates of this machine."""
+    """Return variables that give uv pip's package index and the certificates of this machine."""
     index = os.environ.get("PIP_INDEX_URL")
     return {"UV_SYSTEM_CERTS": "true"} | ({"UV_DEFAULT_INDEX": index} if index else {})
 
 
 def with_lock_file(project: BakedProject, folder: Path, *pins: str) -> BakedProject:
-    """Copy a project into a folder and lock its packages, some of them to these versions."""
+    """Copy a project into a folder and make its lock file, with these pinned versions."""
     copy = replace(project, path=Path(shutil.copytree(project.path, folder / "locked")))
     words = [word for pin in pins for word in ("--upgrade-package", pin)]
     done = copy.attempt("uv", "lock", "--quiet", *words, **uv_variables())
@@ -76,6 +77,7 @@ def with_lock_file(project: BakedProject, folder: Path, *pins: str) -> BakedProj
 
 
 def copy_to(source: Path, target: Path) -> None:
+    """Copy a file or a folder to a path, and make the folders above it."""
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     else:
@@ -84,14 +86,14 @@ def copy_to(source: Path, target: Path) -> None:
 
 
 def build_image(project: BakedProject, folder: Path) -> Stage:
-    """Do what the Dockerfile says, with this machine's Python in the place of the image's."""
+    """Run the Dockerfile of a project with this machine's Python, and return the last stage."""
     context = folder / "context"
-    sent = project.read(".dockerignore").splitlines()
-    assert next(line for line in sent if not line.startswith("#")) == "*"
-    for line in sent:
+    rules = project.read(".dockerignore").splitlines()
+    assert next(line for line in rules if not line.startswith("#")) == "*"
+    for line in rules:
         if line.startswith("!") and (project.path / line[1:]).exists():
             copy_to(project.path / line[1:], context / line[1:])
-    # As git writes them with umask 077.
+    # These are the modes of a git checkout with umask 077.
     for path in context.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     stages: dict[str, Stage] = {}
@@ -108,28 +110,28 @@ def build_image(project: BakedProject, folder: Path) -> Stage:
             stage.env |= dict(pair.split("=", 1) for pair in shlex.split(rest))
         elif word == "COPY" and rest.startswith("--from="):
             origin, source, target = rest.removeprefix("--from=").split()
-            # A virtual environment knows where it is, so here it stays where it was made.
+            # A virtual environment cannot be moved, so link to it.
             stage.path(target).parent.mkdir(parents=True, exist_ok=True)
             stage.path(target).symlink_to(stages[origin].path(source))
         elif word == "COPY":
             *patterns, target = rest.split()
             for pattern in patterns:
                 for item in context.glob(pattern):
-                    into = f"{target}{item.name}" if target.endswith("/") else target
-                    copy_to(item, stage.path(into))
+                    path = f"{target}{item.name}" if target.endswith("/") else target
+                    copy_to(item, stage.path(path))
         elif word == "RUN":
-            mine = stage.with_local_paths(rest)
+            command = stage.with_local_paths(rest)
             if not is_root():
-                mine = re.sub(r"--(owner|group) \d+", "", mine)
-            # Secrets are there only if the builder passes them.
-            mine = re.sub(r"--mount=type=secret,\S+ ", "", mine)
-            # By a pip that is there already and keeps what it has downloaded: a third of the time.
-            mine = mine.replace("pip --python", f"{sys.executable} -m pip --python")
-            mine = mine.replace("install --no-cache-dir", "install -q --no-compile")
-            mine = re.sub(r'^(.*)pip install \S+ "uv', r'\1true "uv', mine)
+                command = re.sub(r"--(owner|group) \d+", "", command)
+            # There are no secrets here: a builder passes them only if its user names them.
+            command = re.sub(r"--mount=type=secret,\S+ ", "", command)
+            # Use the pip of this machine with its cache. That takes a third of the time.
+            command = command.replace("pip --python", f"{sys.executable} -m pip --python")
+            command = command.replace("install --no-cache-dir", "install -q --no-compile")
+            command = re.sub(r'^(.*)pip install \S+ "uv', r'\1true "uv', command)
             env = stage.environment(HOME=str(Path.home()), **uv_variables())
             env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-            subprocess.run(["sh", "-ec", mine], cwd=stage.path("."), env=env, check=True)
+            subprocess.run(["sh", "-ec", command], cwd=stage.path("."), env=env, check=True)
         elif word == "USER":
             stage.user = rest
         elif word == "VOLUME":

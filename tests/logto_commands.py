@@ -1,4 +1,4 @@
-"""The `logto` commands of a baked app, and the Logto that they work on."""
+"""Runs the `logto` commands of a baked app against a Logto that can have faults."""
 
 import json
 import os
@@ -19,12 +19,12 @@ DRIVER = Path(__file__).parent / "served/run_commands.py"
 ORIGIN = "http://localhost:3000"
 CALLBACK = f"{ORIGIN}/callback"
 SECRETS = ["app-secret-7f", "m2m-secret-7f", "azure-secret-7f"]
-"""What no output may hold."""
+"""Secrets that must not be in any output."""
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command has printed, and its exit code."""
+    """The output of a command, and its exit code."""
 
     code: int
     output: str
@@ -45,7 +45,7 @@ class CommandResult:
 
 
 class Commands:
-    """Runs commands in a copy of a bake, whose files may be changed."""
+    """Runs commands in a copy of a bake. Tests may change the files of the copy."""
 
     def __init__(self, project: BakedProject, folder: Path) -> None:
         self.path = folder / "project"
@@ -73,36 +73,36 @@ class Commands:
         )
 
     def __call__(self, *words: str, **variables: str) -> CommandResult:
-        """Run `logto` with these words and variables. No secret is ever printed."""
+        """Run `logto` with these words and variables, and check that it prints no secret."""
         assert self._process.stdin
         assert self._process.stdout
-        asked = {
+        request = {
             "words": words,
             "variables": self.variables | variables,
-            # Only a Logto that has_fault may be given up for no more than a slow one.
+            # With a fault, wait only briefly. Without a fault, even a slow Logto must not time out.
             "seconds": 0.5 if self.logto.has_fault else 10,
         }
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, "the command ended with a traceback"
-        done = CommandResult(*json.loads(answer))
+        line = self._process.stdout.readline()
+        assert line, "the command ended with a traceback"
+        done = CommandResult(*json.loads(line))
         assert not [secret for secret in SECRETS if secret in done.text]
         return done
 
     def check(self, **variables: str) -> CommandResult:
+        """Run `logto check --json`, and check its exit code and that each problem has a fix."""
         done = self("check", "--json", **variables)
         rows = done.checks.values()
         assert done.code == (0 if all(row["ok"] for row in rows) else 1)
-        # Whatever is red says what to do.
         assert all(row["fix"] for row in rows if row["ok"] is False)
         return done
 
     def run_in_new_process(self, *words: str, **variables: str) -> CommandResult:
-        """Run the framework's own command in a process of its own."""
+        """Run the command of the framework, such as `flask logto`, in a new process."""
         framework = str(self.project.answers["framework"])
-        # The bakes share an environment in which none of them is installed. This is what an
-        # installation adds to it.
+        # All bakes share one environment, and no bake is installed in it. So add the files of an
+        # installation, with which the framework finds the command.
         points = tomllib.loads(self.project.read("pyproject.toml"))["project"]["entry-points"]
         installed = self.path.parent / "installed/bookstore-0.1.0.dist-info"
         installed.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ class Commands:
 
     @contextmanager
     def connector_file(self, content: str) -> Iterator[None]:
-        """Another connectors/azure-ad.json for a while."""
+        """Replace connectors/azure-ad.json until the end of the `with` block."""
         file = self.path / "connectors/azure-ad.json"
         before = file.read_text("utf-8")
         file.write_text(content, "utf-8")

@@ -1,4 +1,4 @@
-"""Real processes: started in a session of their own, and gone when the test is over."""
+"""Processes for tests. Each has a separate session and is killed at the end of the test."""
 
 import os
 import random
@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# They lie below those that systems give to outgoing connections, and each worker has its own
-# part of them, so that nobody takes one between the moment it is given and the one it is used.
+# Another process could take a free port before the test uses it. So these ports are below the
+# range for outgoing connections, and each worker has a separate part of them.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
 PORTS = random.sample(range(16_000 + WORKER * 2000, 18_000 + WORKER * 2000), 2000)
 
 
 def free_port() -> int:
-    """A port of localhost that nobody listens on, and that was not given before."""
+    """Return a free port of localhost, a different one at each call."""
     while True:
         port = PORTS.pop()
         with socket.socket() as listener, suppress(OSError):
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 def is_taken(port: int) -> bool:
-    """Whether somebody listens on this port of localhost."""
+    """Return whether a process listens on this port of localhost."""
     try:
         socket.create_connection(("localhost", port), timeout=1).close()
     except OSError:
@@ -39,15 +39,15 @@ def is_taken(port: int) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Return as soon as the condition holds. Raises AssertionError when the time is over."""
+    """Wait until the condition is true. Raises AssertionError after so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
+        assert time.monotonic() < deadline, f"the condition is still false after {seconds} s"
         time.sleep(0.01)
 
 
 class Process:
-    """A command that goes on until it is told to end."""
+    """A command that runs until a test stops it."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self._process = process
@@ -55,19 +55,19 @@ class Process:
 
     @property
     def output(self) -> str:
-        """All that it wrote so far, errors too."""
+        """The output of the process so far, including standard error."""
         return self._log.read_text("utf-8", errors="replace")
 
     def wait_for(
         self, url: str, seconds: float = 60, context: ssl.SSLContext | None = None
     ) -> None:
-        """Return when the address answers, whatever it answers; `context` is for https.
+        """Wait until the URL responds, with any status. `context` is for https.
 
         Raises AssertionError, with the output, when the process ends or the time is over.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            assert self._process.poll() is None, f"it ended early:\n{self.output}"
+            assert self._process.poll() is None, f"the process ended early:\n{self.output}"
             try:
                 urllib.request.urlopen(url, timeout=seconds, context=context).close()  # noqa: S310
             except urllib.error.HTTPError:
@@ -76,22 +76,22 @@ class Process:
                 time.sleep(0.05)
             else:
                 return
-        raise AssertionError(f"{url} did not answer within {seconds} s:\n{self.output}")
+        raise AssertionError(f"{url} did not respond within {seconds} s:\n{self.output}")
 
     def wait_for_text(self, text: str, seconds: float = 60) -> None:
-        """Return when the output holds the text.
+        """Wait until the output contains the text.
 
         Raises AssertionError, with the output, when the process ends or the time is over.
         """
         deadline = time.monotonic() + seconds
         while text not in self.output:
-            assert self._process.poll() is None, f"it ended early:\n{self.output}"
+            assert self._process.poll() is None, f"the process ended early:\n{self.output}"
             assert time.monotonic() < deadline, f"no {text!r} within {seconds} s:\n{self.output}"
             time.sleep(0.05)
 
     @property
     def process_ids(self) -> list[int]:
-        """The ids of the process and of all that it started."""
+        """The IDs of the process and of all its descendants."""
         found = [self._process.pid]
         for pid in found:
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -100,31 +100,31 @@ class Process:
 
     @property
     def cpu_seconds(self) -> float:
-        """Seconds of a core that it and all that it started have used so far."""
+        """The CPU time in seconds that the process and its descendants have used so far."""
         ticks = 0
         for pid in self.process_ids:
-            # Its name may hold spaces, and ends with the last bracket.
+            # The second field is the name in brackets. It may contain spaces and brackets.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def press_ctrl_c(self) -> None:
-        """Interrupt it and its children, as a terminal does."""
+        """Send SIGINT to the process and its children, as a terminal does."""
         os.killpg(self._process.pid, signal.SIGINT)
 
     def send(self, number: int) -> None:
-        """Send a signal to it alone, not to its children."""
+        """Send a signal to the process, but not to its children."""
         self._process.send_signal(number)
 
     def exit_code(self, seconds: float = 30) -> int:
-        """Its exit code, once it has ended.
+        """Wait for the end of the process and return its exit code.
 
-        Raises subprocess.TimeoutExpired when it goes on for longer than that.
+        Raises subprocess.TimeoutExpired when the process runs longer than `seconds`.
         """
         return self._process.wait(seconds)
 
     def kill(self) -> None:
-        """End it and its children, whatever they are doing."""
+        """Kill the process and its children."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -134,7 +134,7 @@ class Process:
 
 @contextmanager
 def running(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Iterator[Process]:
-    """Start a command; it and its children are killed at the end."""
+    """Start a command. At the end of the `with` block, kill the process and its children."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "output")
         with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""Redis as clouds run it: a cluster, and a name that leads to another server after a failover."""
+"""Redis as cloud providers run it: a cluster, and a host name that moves after a failover."""
 
 import shutil
 import socket
@@ -16,9 +16,10 @@ from sites import redis_server
 
 
 class RedisName:
-    """A port that leads to a Redis. New connections go to another one as soon as `to` changes.
+    """A port that forwards to a Redis, like a host name. A change of `to` moves new connections.
 
-    The response to the command that holds `lost` gets lost, once, and its connection ends.
+    If `lost` is not empty, the response to the next command that contains `lost` is dropped, and
+    its connection ends.
     """
 
     def __init__(self, to: int) -> None:
@@ -44,7 +45,7 @@ class RedisName:
         with suppress(OSError):
             while data := source.recv(65536):
                 if lost.is_set():
-                    break  # This is the response.
+                    break  # This is the response that gets lost.
                 if self.lost and self.lost in data:
                     self.lost = b""
                     lost.set()
@@ -56,7 +57,7 @@ class RedisName:
 
 @contextmanager
 def redis_name(to: int) -> Iterator[RedisName]:
-    """Give a name of the Redis on this port."""
+    """Start a RedisName that leads to the Redis on this port."""
     name = RedisName(to)
     try:
         yield name
@@ -66,7 +67,7 @@ def redis_name(to: int) -> Iterator[RedisName]:
 
 @contextmanager
 def redis_without(url: str, command: str) -> Iterator[None]:
-    """Let a Redis refuse this command."""
+    """Let a Redis refuse this command until the end of the `with` block."""
     server: Any = redis.Redis.from_url(url)
     server.execute_command("ACL", "SETUSER", "default", f"-{command}")
     try:
@@ -81,7 +82,7 @@ def connect(port: int) -> redis.Redis:
 
 
 def make_replica(replica: int, master: int) -> None:
-    """Make one Redis the replica of another, and wait until it has the same data."""
+    """Make one Redis the replica of another, and wait until both have the same data."""
     connect(replica).replicaof("127.0.0.1", str(master))
     until(lambda: connect(replica).info("replication")["master_link_status"] == "up")
     until(lambda: connect(master).wait(1, 1000) == 1)
@@ -89,7 +90,7 @@ def make_replica(replica: int, master: int) -> None:
 
 @contextmanager
 def redis_cluster(folder: Path, ports: Sequence[int] = ()) -> Iterator[dict[int, Process]]:
-    """Three servers that share the keys; gives them by port."""
+    """Start a cluster of three servers. Give the servers by their ports."""
     program = shutil.which("redis-cli")
     if not program:
         missing("redis-cli")
@@ -108,5 +109,6 @@ def redis_cluster(folder: Path, ports: Sequence[int] = ()) -> Iterator[dict[int,
 
 
 def is_up(port: int) -> bool:
+    """Return whether the server on this port says that its cluster works."""
     server: Any = connect(port)
     return bool(server.execute_command("CLUSTER INFO")["cluster_state"] == "ok")

@@ -1,4 +1,4 @@
-"""The hooks as modules, rendered in the way that Cookiecutter renders them."""
+"""Renders the hooks as Cookiecutter does, and imports them as modules."""
 
 from types import ModuleType
 from typing import Any
@@ -10,7 +10,10 @@ from cookiecutter.utils import create_env_with_context
 
 
 def as_typed(answer: Any) -> Any:
-    """Write a text so that it comes out as it is, as typed texts do and overrides do not."""
+    """Escape a text as a Jinja string, so that Cookiecutter does not render it again.
+
+    Cookiecutter renders overrides, but not what a user types at a prompt.
+    """
     if not isinstance(answer, str):
         return answer
     literal = answer.encode("unicode_escape").decode().replace('"', r"\x22")
@@ -18,10 +21,10 @@ def as_typed(answer: Any) -> Any:
 
 
 def all_variables(**answers: Any) -> dict[str, Any]:
-    """All variables, as they are when these answers were typed and Enter was pressed at the rest.
+    """Return all variables for a user who types these answers and accepts the other defaults.
 
-    What Cookiecutter itself would not take, such as an unknown choice, passes here, as it does
-    when it comes from a replay file.
+    An answer that Cookiecutter would refuse at a prompt, such as an unknown choice, stays in the
+    result. From a replay file, Cookiecutter accepts such an answer, too.
     """
     context = generate_context(str(ROOT / "cookiecutter.json"))
     for name, answer in answers.items():
@@ -30,7 +33,7 @@ def all_variables(**answers: Any) -> dict[str, Any]:
 
 
 def render_hook(hook: str, variables: dict[str, Any]) -> str:
-    """The source of a hook, with these variables in it."""
+    """Return the source of a hook, rendered with these variables."""
     context = {"cookiecutter": variables}
     source = (ROOT / "hooks" / f"{hook}.py").read_text("utf-8")
     text: str = create_env_with_context(context).from_string(source).render(**context)
@@ -38,7 +41,7 @@ def render_hook(hook: str, variables: dict[str, Any]) -> str:
 
 
 def import_hook(hook: str, variables: dict[str, Any]) -> ModuleType:
-    """A hook as a module whose functions can be called; its main part does not run."""
+    """Return a hook as a module, so that tests can call its functions. Its main part does not run."""
     module = ModuleType(hook)
     exec(compile(render_hook(hook, variables), f"{hook}.py", "exec"), vars(module))  # noqa: S102
     return module

@@ -1,4 +1,4 @@
-"""Git repositories that hold the template, for what takes it from one."""
+"""Git repositories with the template, for tests that bake from a repository."""
 
 import shutil
 import subprocess
@@ -10,21 +10,21 @@ NOT_COPIED = shutil.ignore_patterns("__pycache__", ".*_cache", "instance")
 
 
 def git(folder: Path, *words: str) -> str:
-    """Run git in a folder and give its output. Raises CalledProcessError when it fails."""
-    who = ["-c", "user.name=Ada", "-c", "user.email=ada@bookstore.example"]
+    """Run git in a folder and return its output. Raises CalledProcessError when git fails."""
+    author = ["-c", "user.name=Ada", "-c", "user.email=ada@bookstore.example"]
     return subprocess.run(
-        ["git", *who, *words], cwd=folder, capture_output=True, encoding="utf-8", check=True
+        ["git", *author, *words], cwd=folder, capture_output=True, encoding="utf-8", check=True
     ).stdout
 
 
 def commit_all(folder: Path, message: str) -> None:
-    """Commit everything in a repository, what its .gitignore names too."""
+    """Commit all files of a repository, including the ignored files."""
     git(folder, "add", "--all", "--force")
     git(folder, "commit", "--quiet", f"--message={message}")
 
 
 def template_repository(path: Path) -> Path:
-    """Make a repository with the template as it is now, in one commit on main."""
+    """Make a repository with the current template in one commit on main, and return its path."""
     path.mkdir(parents=True)
     shutil.copy(ROOT / "cookiecutter.json", path)
     for folder in (ROOT / "hooks", TEMPLATE):

@@ -1,6 +1,6 @@
-"""Print the requirements of a bake of every framework, one a line, for pip.
+"""Prints the requirements of a bake of every framework for pip, one on each line.
 
-They are read from the pyproject.toml that each bake has, so nothing is listed twice.
+It reads them from the pyproject.toml of each bake, so this repository lists no requirement twice.
 """
 
 import tempfile

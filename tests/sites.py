@@ -1,6 +1,6 @@
-"""A baked app that runs as in production, and a Logto beside it that can misbehave.
+"""A baked app that runs as in production, with a Logto that can have faults.
 
-Everything is real: granian's processes, HTTP, SQLite files and Redis servers.
+The processes of granian, HTTP, the SQLite files and the Redis servers are real.
 """
 
 import json
@@ -33,14 +33,14 @@ TIME_LIMIT = 2.0
 """Seconds that the apps of these tests wait for Logto."""
 SIGNING_KEY = "the-signing-key-of-the-webhook"
 MARKER = "outside<b>text</b>"
-"""What must never be seen on a page as it came."""
+"""A text that Logto sends. The app must never show it on a page."""
 
 WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
 Fault = Callable[..., Iterable[bytes]]
 
 
 def both_frameworks(function: Any) -> Any:
-    """Run a test with `framework`, each framework's tests in one worker, which share their apps."""
+    """Run a test with `framework`. The tests of a framework run in one worker and share their apps."""
     return pytest.mark.parametrize(
         "framework",
         [pytest.param(name, marks=pytest.mark.xdist_group(f"{name} sites")) for name in FRAMEWORKS],
@@ -52,13 +52,13 @@ def both_stores(function: Any) -> Any:
     return pytest.mark.parametrize("store", ["sqlite", "redis"])(function)
 
 
-# What a provider can do wrong
+# Faults of a provider
 
 
 def silent(
     app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event
 ) -> Iterable[bytes]:
-    """No answer until the fault is over."""
+    """Send no response until the fault is over."""
     over.wait()
     return app(environ, start)
 
@@ -66,14 +66,14 @@ def silent(
 def cut_off(
     app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event
 ) -> Iterable[bytes]:
-    """The connection ends without an answer."""
-    # The server itself would wait for the next request.
+    """Close the connection without a response."""
+    # Without this, the server would keep the connection for the next request.
     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError
 
 
 def slow(seconds: float) -> Fault:
-    """The right answer, late."""
+    """Send the correct response after so many seconds."""
 
     def fault(app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event) -> Any:
         time.sleep(seconds)
@@ -83,7 +83,7 @@ def slow(seconds: float) -> Fault:
 
 
 def fixed_response(status: str, body: str | bytes, mimetype: str = "application/json") -> Fault:
-    """Always this answer."""
+    """Send this response to every request."""
 
     def fault(app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event) -> Any:
         content = body.encode() if isinstance(body, str) else body
@@ -94,18 +94,18 @@ def fixed_response(status: str, body: str | bytes, mimetype: str = "application/
 
 
 def oidc_error(error: str, status: str = "400 Bad Request") -> Fault:
-    """An error as RFC 6749 section 5.2 has it, with a text that is not nice."""
+    """Send an error (RFC 6749, section 5.2). Its description contains HTML and control characters."""
     return fixed_response(
         status, json.dumps({"error": error, "error_description": f"{MARKER}\r\n\x1b[31m"})
     )
 
 
 def changed(change: Callable[[Any], Any]) -> Fault:
-    """The right answer with something changed in its JSON."""
+    """Send the correct response after `change` was applied to its JSON."""
 
     def fault(app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event) -> Any:
-        right, _, _ = run_wsgi_app(app, environ, buffered=True)
-        content = json.dumps(change(json.loads(b"".join(right))))
+        body, _, _ = run_wsgi_app(app, environ, buffered=True)
+        content = json.dumps(change(json.loads(b"".join(body))))
         return fixed_response("200 OK", content)(app, environ, start, over)
 
     return fault
@@ -125,7 +125,7 @@ UNAVAILABLE: dict[str, Fault] = {
     "deep JSON": fixed_response("200 OK", "[" * 100_000),
     "nothing": fixed_response("200 OK", ""),
 }
-"""What is not Logto's answer at any of its endpoints."""
+"""Responses that Logto never sends at any endpoint."""
 
 
 class Handler(WSGIRequestHandler):
@@ -134,7 +134,7 @@ class Handler(WSGIRequestHandler):
 
 
 class FaultyLogto:
-    """The local Logto of a bake on a server of its own, which can go away and lie."""
+    """The local Logto of a bake on a separate server, which can stop and send wrong responses."""
 
     def __init__(self, project: BakedProject, redirect_uri: str) -> None:
         home = redirect_uri.removesuffix("callback")
@@ -168,7 +168,7 @@ class FaultyLogto:
 
     @contextmanager
     def unreachable(self) -> Iterator[None]:
-        """Nobody listens on its port."""
+        """Stop listening on the port until the end of the `with` block."""
         self.stop()
         try:
             yield
@@ -177,12 +177,12 @@ class FaultyLogto:
 
     @property
     def has_fault(self) -> bool:
-        """Whether there is a fault now."""
+        """Whether a fault is active now."""
         return bool(self._faults)
 
     @contextmanager
     def fault(self, path: str, fault: Fault) -> Iterator[None]:
-        """Misbehave at this path."""
+        """Respond to requests for this path with this fault until the end of the `with` block."""
         over = threading.Event()
         self._faults[path] = partial(fault, over=over)
         try:
@@ -200,12 +200,12 @@ class FaultyLogto:
         return fault(app, environ, start)
 
     def calls(self, path: str) -> int:
-        """How often this path was asked for so far."""
+        """Return how many requests for this path have arrived so far."""
         return self._paths.count(path)
 
     @contextmanager
     def expired_tokens(self) -> Iterator[None]:
-        """Who signs in meanwhile gets an access token that is over already."""
+        """Issue access tokens that have already expired, until the end of the `with` block."""
         self.local.access_token_lifetime = 0
         try:
             yield
@@ -214,7 +214,7 @@ class FaultyLogto:
 
     @contextmanager
     def rotating(self) -> Iterator[None]:
-        """A refresh token works once; a second use revokes the whole grant."""
+        """Rotate refresh tokens: a token works once, and a second use revokes the whole grant."""
         oidc: Any = sys.modules["dev.oidc"]
         grace = oidc.ROTATION_GRACE
         self.local.rotate_refresh_tokens = True
@@ -226,7 +226,7 @@ class FaultyLogto:
             oidc.ROTATION_GRACE = grace
 
     def new_key(self) -> None:
-        """Sign with another key from now on."""
+        """Replace the signing key by a new key."""
         self.local.key = type(self.local.key).generate_key(
             "P-384", {"use": "sig", "alg": "ES384"}, auto_kid=True
         )
@@ -234,7 +234,7 @@ class FaultyLogto:
     def logout_token(
         self, header: dict[str, Any] | None = None, key: Any = None, **claims: Any
     ) -> str:
-        """A logout token (Back-Channel Logout 1.0, 2.4); claims that are None are left out."""
+        """Return a logout token (Back-Channel Logout 1.0, 2.4) without the claims that are None."""
         now = int(time.time())
         payload = {
             "iss": self.issuer,
@@ -252,7 +252,7 @@ class FaultyLogto:
         )
 
     def signed(self, header: dict[str, Any], claims: Any, key: Any = None) -> str:
-        """A JWT under this header; `alg` and `kid` are the Logto's own unless it names others."""
+        """Return a JWT with this header. `alg` and `kid` are Logto's unless the header names others."""
         header = {"alg": "ES384", "kid": self.local.key.kid} | header
         payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
         if header["alg"] == "none":
@@ -264,7 +264,7 @@ class FaultyLogto:
 
 @dataclass
 class Browser:
-    """Somebody's browser, with cookies and without a mind of its own."""
+    """A browser that keeps cookies and follows no redirect by itself."""
 
     site: "Site"
     http: httpx2.Client = field(init=False)
@@ -280,7 +280,7 @@ class Browser:
     def _remember_cookies(self, response: httpx2.Response) -> None:
         for header in response.headers.get_list("Set-Cookie"):
             value = header.partition("=")[2].partition(";")[0]
-            # A shorter one is a mark, such as that of a visit by another host name.
+            # A shorter value is no secret, for example the mark that a browser came by another host.
             if len(value) > 20:
                 self.site.secrets.add(value)
 
@@ -291,15 +291,18 @@ class Browser:
         return self.http.post(path, **options)
 
     def start(self, path: str = "/sign-in") -> str:
-        """Begin a sign-in; gives the address of Logto's page."""
+        """Begin a sign-in, and return the URL of Logto's page."""
         response = self.get(path)
         assert response.status_code == 302, response.text
         return response.headers["Location"]
 
-    def answer(self, address: str, **choice: str) -> str:
-        """Choose on Logto's page, as `user="alice"` at first; gives the path of the callback."""
+    def answer(self, url: str, **choice: str) -> str:
+        """Send the form of Logto's page, and return the path and query of the callback.
+
+        The default choice is `user="alice"`.
+        """
         with httpx2.Client(follow_redirects=True, verify=False) as http:
-            page = http.get(address).url
+            page = http.get(url).url
             form = {"interaction": page.params["interaction"], **(choice or {"user": "alice"})}
             callback = http.post(page.join("/sign-in"), data=form, follow_redirects=False)
         return callback.headers["Location"].removeprefix(
@@ -307,7 +310,7 @@ class Browser:
         )
 
     def sign_in(self, start: str = "/sign-in", **choice: str) -> httpx2.Response:
-        """All of it; gives the app's answer to the callback."""
+        """Sign in completely, and return the app's response to the callback."""
         return self.get(self.answer(self.start(start), **choice))
 
     @property
@@ -323,7 +326,7 @@ class Browser:
 
 @dataclass
 class Site:
-    """A baked app in two processes, which share a session store."""
+    """A baked app in one or more processes, which share a session store."""
 
     project: BakedProject
     framework: str
@@ -350,12 +353,12 @@ class Site:
 
     @property
     def database(self) -> Path:
-        """The SQLite file of its sessions."""
+        """The SQLite file of the sessions."""
         return Path(self.variables["SESSION_URL"].removeprefix("sqlite:///"))
 
     @contextmanager
     def log_lines(self) -> Iterator[list[str]]:
-        """The lines that the app writes within the block, once it is over."""
+        """Give a list that has the log lines of the `with` block after the end of the block."""
         lines: list[str] = []
         before = [len(process.output) for process in self.processes]
         yield lines
@@ -375,7 +378,7 @@ def serving(
     callback: str = "",
     **variables: str,
 ) -> Iterator[Site]:
-    """Start the app on granian, and its Logto."""
+    """Start the app on granian, and its Logto. At the end, check that the log has no secret."""
     ports = [free_port() for _ in range(processes)]
     origin = "https://books.example" if https else f"http://{host}:{ports[0]}"
     callback = callback or f"{origin}/callback"
@@ -400,10 +403,11 @@ def serving(
             started.wait_for(f"{url}/healthz")
         yield site
         in_log = {secret for secret in site.secrets | set(logto.local.issued) if secret in site.log}
-        assert not in_log, "the log gives secrets away"
+        assert not in_log, "the log contains secrets"
 
 
 def process(site: Site, port: int) -> Any:
+    """Start granian with the app on this port, until the end of the `with` block."""
     interface = {
         "flask": ["--interface", "wsgi", "--blocking-threads", "4"],
         "quart": ["--interface", "asgi"],
@@ -416,7 +420,7 @@ def process(site: Site, port: int) -> Any:
 
 @contextmanager
 def redis_server(folder: Path, *options: str) -> Iterator[tuple[int, Process]]:
-    """A Redis of its own; gives its port."""
+    """Start a separate Redis. Give its port and its process."""
     program = shutil.which("redis-server")
     if not program:
         missing("redis-server")
@@ -430,7 +434,10 @@ def redis_server(folder: Path, *options: str) -> Iterator[tuple[int, Process]]:
 
 @pytest.fixture(scope="session")
 def sites(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
-    """Give the site of a framework and a kind of store, started when it is first asked for."""
+    """Return a function that gives the site of a framework and a kind of store.
+
+    The first call for a framework and a store starts the site.
+    """
     started: dict[tuple[str, str], Site] = {}
     with ExitStack() as stack:
 
@@ -455,15 +462,18 @@ def sites(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
         yield site_of
 
 
-def query(address: str) -> dict[str, str]:
-    """The parameters of an address."""
-    return dict(parse_qsl(urlsplit(address).query))
+def query(url: str) -> dict[str, str]:
+    """Return the query parameters of a URL."""
+    return dict(parse_qsl(urlsplit(url).query))
 
 
 def assert_says(
     response: httpx2.Response, status: int, title: str, retry: str | None = None
 ) -> None:
-    """Assert that this is the app's own page of that title, with a way on and no outside text."""
+    """Check that this is the app's page with this title, without a text from Logto.
+
+    `retry` is the URL of the link "Try again".
+    """
     assert response.status_code == status, response.text
     assert f"<h1>{title}</h1>" in response.text
     assert MARKER not in response.text

@@ -1,4 +1,4 @@
-"""The local Logto as it lies in the template, and a browser with the app's side of the protocol."""
+"""The unrendered local Logto, and a client that does what the browser and the app do."""
 
 import base64
 import hashlib
@@ -29,15 +29,16 @@ SECRET = {"client_id": APP, "client_secret": "any-text"}
 
 
 def stand_in() -> Any:
-    """The module as it lies in the template: it holds no Jinja, so it runs unrendered."""
+    """Import the module from the template. It contains no Jinja, so it needs no rendering."""
     with pytest.MonkeyPatch.context() as patch:
-        # A cache in the template would be baked into every project.
+        # Python must write no `__pycache__` into the template: every bake would contain it.
         patch.setattr(sys, "dont_write_bytecode", True)
         patch.syspath_prepend(str(TEMPLATE))
         return importlib.import_module("dev.local_logto")
 
 
 def start(**options: Any) -> Any:
+    """Return a local Logto with these options, for a `with` statement."""
     defaults = {
         "app_id": APP,
         "redirect_uris": [CALLBACK],
@@ -49,20 +50,21 @@ def start(**options: Any) -> Any:
 
 @pytest.fixture
 def logto() -> Iterator[Any]:
+    """Run a local Logto."""
     with start() as logto:
         yield logto
 
 
 class Browser:
-    """A person's browser and the app's side of the protocol, over real HTTP."""
+    """Does what the browser and the app do in the protocol, over real HTTP."""
 
     def __init__(self, logto: Any) -> None:
         self.logto = logto
         self.http = httpx2.Client(base_url=logto.endpoint, timeout=10, verify=False)
 
     def authorize(self, **parameters: Any) -> httpx2.Response:
-        """Go to `/oidc/auth`; None takes a parameter away."""
-        asked = {
+        """Request `/oidc/auth`. A parameter that is None is left out."""
+        all_parameters = {
             "client_id": APP,
             "redirect_uri": CALLBACK,
             "response_type": "code",
@@ -72,7 +74,7 @@ class Browser:
             "code_challenge_method": "S256",
             "state": "the-state",
         } | parameters
-        present = {name: value for name, value in asked.items() if value is not None}
+        present = {name: value for name, value in all_parameters.items() if value is not None}
         return self.http.get("/oidc/auth", params=present)
 
     def interaction(self, **parameters: Any) -> str:
@@ -82,8 +84,8 @@ class Browser:
         return self.http.post("/sign-in", data={"interaction": interaction, **choice})
 
     def code(self, user: str = "alice", **parameters: Any) -> str:
-        answer = self.choose(self.interaction(**parameters), user=user)
-        return query(answer)["code"]
+        response = self.choose(self.interaction(**parameters), user=user)
+        return query(response)["code"]
 
     def token(self, **form: str) -> httpx2.Response:
         return self.http.post("/oidc/token", data=SECRET | form)
@@ -96,17 +98,17 @@ class Browser:
         return self.token(grant_type="refresh_token", refresh_token=refresh_token, **form)
 
     def sign_in(self, user: str = "alice", **parameters: Any) -> dict[str, Any]:
-        """The tokens of a finished sign-in."""
-        answer = self.exchange(self.code(user, **parameters))
-        assert answer.status_code == 200, answer.text
-        tokens: dict[str, Any] = answer.json()
+        """Sign in and return the tokens."""
+        response = self.exchange(self.code(user, **parameters))
+        assert response.status_code == 200, response.text
+        tokens: dict[str, Any] = response.json()
         return tokens
 
     def userinfo(self, access_token: str) -> httpx2.Response:
         return self.http.get("/oidc/me", headers={"Authorization": f"Bearer {access_token}"})
 
     def claims(self, token: str, audience: str) -> dict[str, Any]:
-        """The claims of a JWT, once its signature is proven with the published keys."""
+        """Check the signature of a JWT with the published keys, and return its claims."""
         keys = jwt.PyJWKSet.from_dict(self.http.get("/oidc/jwks").json())
         key = keys[jwt.get_unverified_header(token)["kid"]]
         issuer = f"{self.logto.endpoint}/oidc"
@@ -121,16 +123,16 @@ def browser(logto: Any) -> Browser:
     return Browser(logto)
 
 
-def query(answer: httpx2.Response) -> dict[str, str]:
-    """What an answer sends to the app's callback."""
-    assert answer.is_redirect, answer.text
-    target = urlsplit(answer.headers["Location"])
+def query(response: httpx2.Response) -> dict[str, str]:
+    """Return the query parameters of a redirect to the app's callback."""
+    assert response.is_redirect, response.text
+    target = urlsplit(response.headers["Location"])
     assert f"{target.scheme}://{target.netloc}{target.path}" == CALLBACK
     return {name: values[0] for name, values in parse_qs(target.query).items()}
 
 
-def refused(answer: httpx2.Response, status: int, error: str) -> bool:
-    """Whether an answer is an error as Logto writes it."""
-    body = answer.json()
-    assert (answer.status_code, body["error"]) == (status, error), answer.text
+def refused(response: httpx2.Response, status: int, error: str) -> bool:
+    """Return whether a response is this error in the form that Logto uses."""
+    body = response.json()
+    assert (response.status_code, body["error"]) == (status, error), response.text
     return bool(body["error_description"] and body["code"] == f"oidc.{error}" and body["message"])

@@ -1,4 +1,4 @@
-"""Faults of a Logto at its endpoints for tokens and keys, and browsers that meet them."""
+"""Faults of Logto at its endpoints for tokens and keys, and browsers that are affected."""
 
 import json
 import time
@@ -22,7 +22,7 @@ DISCOVERY = "/oidc/.well-known/openid-configuration"
 
 
 def with_expired_token(site: Site, **choice: str) -> Browser:
-    """Sign a user in whose access token has expired."""
+    """Sign in a user whose access token has already expired."""
     browser = site.browser()
     with site.logto.expired_tokens():
         assert browser.sign_in(**choice).status_code == 302
@@ -31,7 +31,7 @@ def with_expired_token(site: Site, **choice: str) -> Browser:
 
 @contextmanager
 def end_pause_after(site: Site) -> Iterator[None]:
-    """A block after which the app asks Logto again."""
+    """End the app's pause after the `with` block, so that the app calls Logto again."""
     try:
         yield
     finally:
@@ -40,12 +40,15 @@ def end_pause_after(site: Site) -> Iterator[None]:
 
 
 def end_pause(site: Site) -> float:
-    """End the pause of the app's first process, and return how many seconds were left of it."""
+    """End the pause of the app's first process, and return how many seconds were left."""
     return float(httpx2.get(f"{site.url}/test/resume").text)
 
 
 def respond(status: int, content: object = b"", **headers: str) -> Fault:
-    """Respond with this status, with JSON or with bytes, and with headers such as `Retry_After`."""
+    """Respond with this status, with bytes or anything else as JSON, and with these headers.
+
+    `Retry_After` stands for the header `Retry-After`.
+    """
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     kind = "text/html" if isinstance(content, bytes) else "application/json"
     listed = [("Content-Type", kind), ("Content-Length", str(len(body)))]
@@ -59,7 +62,7 @@ def respond(status: int, content: object = b"", **headers: str) -> Fault:
 
 
 def endless(app: Any, environ: Any, start: Any, over: Any) -> Iterator[bytes]:
-    """Send a response that does not end."""
+    """Send a response that has no end."""
     start("200 OK", [("Content-Type", "application/json")])
     yield b'{"access_token": "'
     while not over.is_set():
@@ -68,7 +71,7 @@ def endless(app: Any, environ: Any, start: Any, over: Any) -> Iterator[bytes]:
 
 
 def recording(seen: list[Any]) -> Fault:
-    """Respond as Logto does, and note the WSGI environment of each request."""
+    """Respond as Logto does, and add the WSGI environment of each request to `seen`."""
 
     def fault(app: Any, environ: Any, start: Any, over: Any) -> Any:
         seen.append(environ)
@@ -78,7 +81,7 @@ def recording(seen: list[Any]) -> Fault:
 
 
 def id_token(sign: Callable[[dict[str, Any]], str]) -> Fault:
-    """Respond as Logto does, with an ID token that `sign` makes from the right claims."""
+    """Respond as Logto does, with an ID token that `sign` makes from the correct claims."""
 
     def replace(tokens: dict[str, Any]) -> dict[str, Any]:
         claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
@@ -88,14 +91,14 @@ def id_token(sign: Callable[[dict[str, Any]], str]) -> Fault:
 
 
 def id_token_issued_in(logto: FaultyLogto, seconds: float) -> Fault:
-    """Respond with an ID token as a Logto issues it whose clock is ahead of the app's."""
+    """Respond with an ID token of a Logto whose clock is so many seconds ahead of the app's."""
     now = int(time.time() + seconds)
     return id_token(lambda claims: logto.signed({}, claims | {"iat": now, "exp": now + 60}))
 
 
 @contextmanager
 def publishing(logto: FaultyLogto, *entries: Any, algorithms: list[str]) -> Iterator[None]:
-    """Publish these entries as the key set, for these algorithms, in place of Logto's own."""
+    """Publish these entries as the key set instead of Logto's, with these algorithms."""
     discovery = changed(lambda found: found | {"id_token_signing_alg_values_supported": algorithms})
     with (
         logto.fault(DISCOVERY, discovery),

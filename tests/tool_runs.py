@@ -1,4 +1,4 @@
-"""Runs of the tools in this repository, changed by a test before they start."""
+"""Runs the tools of this repository after a change that a test makes."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from conftest import environment
 
 
 def run_tool(code: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run this code, which can import the tools, with these words as arguments."""
+    """Run this code with these arguments. The code can import the tools."""
     return subprocess.run(
         [sys.executable, "-c", code, *words],
         env=environment(PYTHONPATH=f"{ROOT / 'tools'}:{ROOT / 'tests'}", **variables),

@@ -1,4 +1,4 @@
-"""A browser without hands: it follows redirects, and takes a provider's pages as they come."""
+"""A browser without a user: it follows redirects and submits the forms of the provider."""
 
 import re
 from html import unescape
@@ -15,10 +15,10 @@ HIDDEN = re.compile(r'<input type="hidden" name="([^"]*)" value="([^"]*)"')
 
 
 class Visitor:
-    """Somebody with a browser, who is signed out everywhere at first.
+    """A browser that is signed out everywhere at first.
 
-    Takes the origin of the provider, whose forms are submitted as soon as they are seen:
-    the stand-in's with "alice", the engine's as its own script would.
+    `provider` is the origin of the provider. The browser submits each form on its pages: on a page
+    of the stand-in with the user "alice", on a page of the real engine as its script does.
     """
 
     def __init__(self, provider: str) -> None:
@@ -37,19 +37,21 @@ class Visitor:
         self.http.close()
 
     def visit(
-        self, address: str, params: dict[str, str] | None = None, *, until: str | None = None
+        self, url: str, params: dict[str, str] | None = None, *, until: str | None = None
     ) -> httpx2.Response:
-        """Go there, and on to where it leads: to a page, or to the first redirect to `until`."""
-        answer = self.http.get(address, params=params)
+        """Open a URL and follow it to a page, or to the first redirect whose URL begins with `until`."""
+        response = self.http.get(url, params=params)
         while True:
-            if answer.has_redirect_location:
-                target = answer.url.join(answer.headers["location"])
+            if response.has_redirect_location:
+                target = response.url.join(response.headers["location"])
                 if until is not None and str(target).startswith(until):
-                    return answer
-                answer = self.http.get(target)
-            elif str(answer.url).startswith(self._provider) and (form := FORM.search(answer.text)):
+                    return response
+                response = self.http.get(target)
+            elif str(response.url).startswith(self._provider) and (
+                form := FORM.search(response.text)
+            ):
                 fields = {name: unescape(value) for name, value in HIDDEN.findall(form["body"])}
-                target = answer.url.join(unescape(form["action"] or ""))
-                answer = self.http.post(target, data={**fields, "user": "alice"})
+                target = response.url.join(unescape(form["action"] or ""))
+                response = self.http.post(target, data={**fields, "user": "alice"})
             else:
-                return answer
+                return response
