@@ -117,8 +117,8 @@ def build_image(project: BakedProject, folder: Path) -> Stage:
             *patterns, target = rest.split()
             for pattern in patterns:
                 for item in context.glob(pattern):
-                    path = f"{target}{item.name}" if target.endswith("/") else target
-                    copy_to(item, stage.path(path))
+                    destination = f"{target}{item.name}" if target.endswith("/") else target
+                    copy_to(item, stage.path(destination))
         elif word == "RUN":
             command = stage.with_local_paths(rest)
             if not is_root():

@@ -1,4 +1,4 @@
-"""Whatever is answered: a message and nothing on disk, or a project that works."""
+"""Random answers give either a message and no files, or a project that works."""
 
 import ast
 import html
@@ -29,7 +29,7 @@ RULES = CHECK.RULES
 HOST = r"([a-z0-9]{1,8}\.){0,3}[a-z]{2,8}|xn--[a-z0-9]{1,8}\.example|10\.0\.[0-9]\.[1-9]|\[::1\]"
 ORIGIN = rf"(https://({HOST})|http://(localhost|127\.0\.0\.1|\[::1\]))(:[1-9][0-9]{{0,3}})?"
 ANY_CHARACTER = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")
-# Patterns without the look-ahead of the rules, which random answers would seldom pass.
+# The look-aheads of the rules are not in these patterns: few random answers would match them.
 GOOD: dict[str, st.SearchStrategy[Any]] = {
     "project_name": st.text(ANY_CHARACTER, min_size=1, max_size=60),
     "project_slug": st.from_regex("[a-z](-?[a-z0-9]){0,31}", fullmatch=True),
@@ -60,7 +60,7 @@ SOME_ODD = st.builds(
     st.dictionaries(st.sampled_from(TEXTS), ODD, min_size=1, max_size=3),
 )
 
-# Good answers at the edge of what is accepted.
+# The longest and the most unusual answers that are accepted.
 EDGES: list[dict[str, Any]] = [
     {
         "project_name": "本" * 60,
@@ -99,7 +99,7 @@ EDGES: list[dict[str, Any]] = [
 
 
 def attempt(answers: dict[str, Any], folder: Path) -> BakedProject | None:
-    """Bake into an empty folder, with the answers as somebody types them; None if it ends so."""
+    """Bake into an empty folder, with the answers as a user types them. Rejected answers: None."""
     typed = {name: as_typed(answer) for name, answer in answers.items() if name in TEXTS}
     try:
         path = cookiecutter(
@@ -112,13 +112,14 @@ def attempt(answers: dict[str, Any], folder: Path) -> BakedProject | None:
     except FailedHookException:
         return None
     except (OSError, ValueError, OutputDirExistsException):
-        # The folder could not be made, so Cookiecutter ended before the check could speak.
+        # Cookiecutter could not make the folder and stopped before it ran the hook.
         assert not CHECK.accepts(RULES["project_slug"], answers["project_slug"])
         return None
     return BakedProject(Path(path), answers)
 
 
 def assert_parses(project: BakedProject) -> None:
+    """Parse all files of the project whose type is known."""
     for name, content in project.contents.items():
         if name.endswith(".py"):
             ast.parse(content, name)
@@ -130,8 +131,8 @@ def assert_parses(project: BakedProject) -> None:
             assert list(yaml.safe_load_all(content))
 
 
-# Reads folders of projects, a line each, and answers with what a browser gets for "/" there.
-# One process does for all, since what the apps import takes longer than what they do.
+# Read the folder of a project from each line, and print the home page of its app as JSON.
+# All apps run in one process, because their imports take most of the time.
 BROWSER = """
 import asyncio, inspect, json, os, sys
 
@@ -156,7 +157,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def title() -> Iterator[Callable[[BakedProject], str]]:
-    """Give what the tab of a browser shows for the home page of a project, which its app serves."""
+    """Return a function that gives the title of a project's home page, as its app serves it."""
     with subprocess.Popen(
         [sys.executable, "-c", BROWSER],
         stdin=subprocess.PIPE,
@@ -171,7 +172,7 @@ def title() -> Iterator[Callable[[BakedProject], str]]:
             print(project.path, file=browser.stdin, flush=True)
             assert browser.stdout
             page = browser.stdout.readline()
-            assert page, "the app has failed, as its standard error says"
+            assert page, "the app failed; see its traceback on standard error"
             found = re.search("<title>(.*)</title>", json.loads(page))
             assert found, page
             return html.unescape(found[1])
@@ -197,19 +198,19 @@ def test_the_answers_are_rejected_or_the_app_serves_its_home_page(
         assert result
         assert_parses(result)
         assert answers["project_name"] in title(result)
-    # Windows would not remove the folder that the app runs in.
+    # Windows cannot remove the folder, because it is the current folder of the app.
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module", params=EDGES, ids=["long", "signs", "arabic", "cyrillic"])
 def edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BakedProject:
-    """A project of answers at the edge of what is accepted."""
+    """Bake a project from the longest or most unusual answers that are accepted."""
     result = attempt(request.param, tmp_path_factory.mktemp("edge"))
     assert result
     return result
 
 
-def test_answers_appear_unmangled_where_people_read_them(edge: BakedProject, title: Title) -> None:
+def test_the_files_show_the_answers_unchanged(edge: BakedProject, title: Title) -> None:
     answers = all_variables(**edge.answers)
     name, slug = answers["project_name"], answers["project_slug"]
     assert name in title(edge)
@@ -221,7 +222,7 @@ def test_answers_appear_unmangled_where_people_read_them(edge: BakedProject, tit
     assert connector["tenantId"] == answers["azure_tenant_id"]
 
 
-def test_the_env_file_gives_the_answers(edge: BakedProject) -> None:
+def test_the_env_file_contains_the_answers(edge: BakedProject) -> None:
     answers = all_variables(**edge.answers)
     env = dotenv_values(edge.path / ".env")
     assert env["LOGTO_ENDPOINT"] == answers["logto_endpoint"].rstrip("/")
@@ -230,7 +231,7 @@ def test_the_env_file_gives_the_answers(edge: BakedProject) -> None:
     assert env.get("LOGTO_API_RESOURCE", "") == answers["api_resource"]
 
 
-def test_the_catalog_gives_the_answers(edge: BakedProject) -> None:
+def test_the_catalog_entry_contains_the_answers(edge: BakedProject) -> None:
     answers = all_variables(**edge.answers)
     if not answers["catalog_owner"]:
         assert not (edge.path / "catalog-info.yaml").exists()
@@ -241,7 +242,7 @@ def test_the_catalog_gives_the_answers(edge: BakedProject) -> None:
         assert entity["spec"]["owner"] == answers["catalog_owner"]
 
 
-def test_the_callback_cannot_take_the_address_of_another_page(bake: Bake) -> None:
+def test_the_callback_url_cannot_be_the_url_of_another_page(bake: Bake) -> None:
     list_routes = "from app import create_app; print(create_app().url_map)"
     (answers,) = [answers for answers in everything(on=True) if answers["framework"] == "flask"]
     routes = re.findall(r"'(/\S*)'", bake(**answers).run("python", "-c", list_routes).stdout)
@@ -249,12 +250,12 @@ def test_the_callback_cannot_take_the_address_of_another_page(bake: Bake) -> Non
     for route in set(routes) - {"/callback"}:
         url = f"https://a.example{route}"
         assert "callback_url" in CHECK.rejected(all_variables(callback_url=url)), route
-        # A part of an address that the route leaves open could be anything.
+        # A variable part of the route matches any text.
         url = re.sub("<.*>", "x", url)
         assert "callback_url" in CHECK.rejected(all_variables(callback_url=url)), route
 
 
-def test_ruff_has_nothing_to_say_about_unusual_answers(edge: BakedProject) -> None:
+def test_ruff_finds_nothing_in_bakes_from_unusual_answers(edge: BakedProject) -> None:
     assert_parses(edge)
     edge.run("ruff", "check", "--no-cache")
     edge.run("ruff", "format", "--check", "--no-cache")

@@ -1,4 +1,4 @@
-"""What every bake must be, for every combination of answers."""
+"""Checks of every bake, for every combination of answers."""
 
 import ast
 import json
@@ -28,19 +28,19 @@ from answers import (
 )
 from conftest import Bake, baked_without_hooks
 
-# One worker bakes them all, once.
+# One worker runs these tests, so that each combination is baked only once.
 pytestmark = pytest.mark.xdist_group("bakes")
 
-# The app's own Jinja, which comes out of the bake as it went in.
-OWN_JINJA = [*SETTINGS["_copy_without_render"], "app/templates/*"]
+# Files with the Jinja of the app. A bake does not change them.
+APP_JINJA = [*SETTINGS["_copy_without_render"], "app/templates/*"]
 
-# A pipeline writes ${{ ... }}, and that is its own. Cookiecutter and the template may be named.
+# GitHub workflows contain ${{ ... }}. The name cookiecutter-logto may be in any file.
 LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter(?!-logto)")
 
 HTML_BLOCK = re.compile(r"^```html$.*?^```$", re.DOTALL | re.MULTILINE)
 CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
-# The words that only a bake with this answer may hold, in its text or its file names.
+# Words that only a bake with this answer may contain, in its text or its file names.
 TRACES: dict[tuple[str, Answer], list[str]] = {
     ("framework", "flask"): ["from flask", "flask run", "flask[async]"],
     ("framework", "quart"): ["quart"],
@@ -64,12 +64,12 @@ TRACES: dict[tuple[str, Answer], list[str]] = {
 
 
 class BakedFile(NamedTuple):
-    """A text file as one or more bakes have it."""
+    """A text file in one or more bakes."""
 
     name: str
     text: str
     bake: str
-    """Which bake has it; the first of them, when there are more."""
+    """The first bake that has this file."""
 
     def __str__(self) -> str:
         return f"{self.name} in {self.bake}"
@@ -77,7 +77,7 @@ class BakedFile(NamedTuple):
 
 @pytest.fixture(scope="module")
 def files(bake: Bake) -> list[BakedFile]:
-    """All text files of all bakes; one that is the same in several of them counts once."""
+    """Return all text files of all bakes. A file that is the same in several bakes counts once."""
     found = {}
     for answers in every_combination():
         for name, content in bake(**answers).contents.items():
@@ -87,6 +87,7 @@ def files(bake: Bake) -> list[BakedFile]:
 
 
 def named(files: list[BakedFile], *patterns: str) -> list[BakedFile]:
+    """Return the files whose names match one of the patterns."""
     return [file for file in files if any(fnmatch(file.name, pattern) for pattern in patterns)]
 
 
@@ -114,13 +115,14 @@ def test_the_data_files_parse(
             pytest.fail(f"{file}: {error}")
 
 
-def test_nothing_of_the_template_is_left(files: list[BakedFile]) -> None:
+def test_no_template_syntax_is_left(files: list[BakedFile]) -> None:
     faults = []
     for file in files:
-        own = any(fnmatch(file.name, pattern) for pattern in OWN_JINJA)
-        # The documentation shows pages, which are in the app's own Jinja.
+        has_app_jinja = any(fnmatch(file.name, pattern) for pattern in APP_JINJA)
+        # The documentation shows examples of pages, which contain the Jinja of the app.
         text = HTML_BLOCK.sub("", file.text) if file.name.endswith(".md") else file.text
-        text = file.name if own else f"{file.name}\n{text}"
+        text = file.name if has_app_jinja else f"{file.name}
+{text}"
         faults += [f"{file}: {line}" for line in text.splitlines() if LEFTOVER.search(line)]
     assert not faults, "\n".join(faults)
 
@@ -136,9 +138,9 @@ def test_no_folder_is_empty(bake: Bake) -> None:
         assert project.folders <= used
 
 
-def test_the_white_space_is_that_of_a_careful_hand(files: list[BakedFile]) -> None:
+def test_text_files_have_no_stray_whitespace(files: list[BakedFile]) -> None:
     rules = {
-        "a trailing blank": re.compile(r"[ \t]+$", re.MULTILINE),
+        "a trailing space or tab": re.compile(r"[ \t]+$", re.MULTILINE),
         "a carriage return": re.compile(r"\r"),
         "a tab": re.compile(r"\t"),
         "a blank line at the start": re.compile(r"\A\n"),
@@ -147,7 +149,7 @@ def test_the_white_space_is_that_of_a_careful_hand(files: list[BakedFile]) -> No
     }
     faults = []
     for file in files:
-        # Code in a README has blank lines as code has.
+        # A code block in a README may have two blank lines, as Python files have.
         text = CODE_BLOCK.sub(lambda block: block[0].replace("\n\n", "\n|\n"), file.text)
         blank_lines = 2 if file.name.endswith(".py") else 1
         too_many = re.compile("\n" * (blank_lines + 2))
@@ -159,7 +161,7 @@ def test_the_white_space_is_that_of_a_careful_hand(files: list[BakedFile]) -> No
 
 
 def is_copied(name: str, content: bytes) -> bool:
-    """Whether a file of a bake is as it is in the template, name and all."""
+    """Return whether a file of a bake has the same name and content in the template."""
     return (TEMPLATE / name).is_file() and (TEMPLATE / name).read_bytes() == content
 
 
@@ -173,7 +175,7 @@ def test_an_answer_that_was_not_given_leaves_no_trace(bake: Bake) -> None:
             for word in words
         }
         for name, content in bake(**answers).contents.items():
-            # The local Logto is the same beside every app: a Flask app that knows resources.
+            # The local Logto is the same in every bake: a Flask app that supports API resources.
             if name.startswith("dev/") and is_copied(name, content):
                 continue
             text = f"{name}\n{content.decode(errors='replace')}".lower()
@@ -184,7 +186,9 @@ def test_an_answer_that_was_not_given_leaves_no_trace(bake: Bake) -> None:
 
 
 @pytest.mark.parametrize(("question", "answer"), TRACES)
-def test_an_answer_that_was_given_shows(bake: Bake, question: str, answer: Answer) -> None:
+def test_an_answer_that_was_given_puts_its_words_into_the_bake(
+    bake: Bake, question: str, answer: Answer
+) -> None:
     contents = bake(**{**everything(on=True)[0], question: answer}).contents
     whole = "\n".join(
         f"{name}\n{content.decode(errors='replace')}" for name, content in contents.items()
@@ -202,7 +206,7 @@ def test_an_answer_that_was_given_shows(bake: Bake, question: str, answer: Answe
         if not is_off(answer)
     ],
 )
-def test_an_answer_that_adds_something_has_its_words_in_the_list_of_traces(
+def test_every_answer_that_changes_the_bake_is_in_the_list_of_traces(
     bake: Bake, question: str, answer: Answer
 ) -> None:
     bare = everything(on=False)[0]
@@ -216,7 +220,7 @@ def test_the_hooks_change_no_byte(bake: Bake, answers: Answers, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["lint", "format"])
-def test_ruff_has_nothing_to_say_about_any_bake(bake: Bake, command: list[str]) -> None:
+def test_ruff_finds_nothing_in_any_bake(bake: Bake, command: list[str]) -> None:
     projects = [str(bake(**answers).path) for answers in every_combination()]
     done = subprocess.run(
         [sys.executable, "-m", "ruff", *command, "--no-cache", *projects],
@@ -228,7 +232,7 @@ def test_ruff_has_nothing_to_say_about_any_bake(bake: Bake, command: list[str]) 
 
 
 def test_git_tracks_every_file_of_the_template() -> None:
-    # The project's own .gitignore acts here as well, and hides its .env.
+    # The .gitignore of the project also applies in this repository, and ignores .env.
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--", TEMPLATE.name],
         cwd=ROOT,
@@ -237,7 +241,7 @@ def test_git_tracks_every_file_of_the_template() -> None:
         check=False,
     )
     if listed.returncode != 0:
-        pytest.skip("this is no git checkout")
+        pytest.skip("this folder is not a git checkout")
     tracked = {name for name in listed.stdout.split("\0") if name}
     files = {path.relative_to(ROOT).as_posix() for path in TEMPLATE.rglob("*") if path.is_file()}
     assert sorted(files ^ tracked) == []

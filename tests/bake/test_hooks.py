@@ -1,4 +1,4 @@
-"""The check before a bake, and the next steps after it."""
+"""The check of the answers before a bake, and the next steps that are printed after a bake."""
 
 import ast
 import json
@@ -26,7 +26,7 @@ from rendered_hooks import all_variables, import_hook, render_hook
 DEFAULTS = all_variables()
 CHECK = import_hook("pre_gen_project", DEFAULTS)
 
-# The machine may be busy with other tests.
+# Other tests may slow the machine down.
 UNHURRIED = settings(deadline=None)
 
 
@@ -52,14 +52,14 @@ def test_a_missing_answer_is_rejected() -> None:
     assert CHECK.rejected(without) == ["framework"]
 
 
-def test_the_app_and_logto_cannot_share_an_address() -> None:
+def test_the_app_and_logto_cannot_share_an_origin() -> None:
     shared = {"logto_endpoint": "https://a.example/", "callback_url": "https://a.example/callback"}
     assert rejected(**shared) == ["callback_url"]
     assert rejected(**shared | {"logto_endpoint": "https://a.example.org"}) == []
 
 
 @pytest.mark.parametrize("question", ["logto_endpoint", "callback_url"])
-def test_an_accepted_address_is_what_a_url_parser_sees(question: str) -> None:
+def test_a_url_parser_agrees_with_every_accepted_url(question: str) -> None:
     @UNHURRIED
     @given(st.from_regex(CHECK.RULES[question].pattern, fullmatch=True))
     def check(url: str) -> None:
@@ -82,7 +82,7 @@ def test_an_accepted_address_is_what_a_url_parser_sees(question: str) -> None:
 
 @UNHURRIED
 @given(st.from_regex(CHECK.RULES["project_name"].pattern, fullmatch=True))
-def test_an_accepted_name_means_itself_between_double_quotes(name: str) -> None:
+def test_an_accepted_name_needs_no_escaping_in_double_quotes(name: str) -> None:
     quoted = f'"{name}"'
     assert ast.literal_eval(quoted) == name
     assert json.loads(quoted) == name
@@ -91,7 +91,7 @@ def test_an_accepted_name_means_itself_between_double_quotes(name: str) -> None:
 
 
 @pytest.mark.parametrize("hook", ["pre_gen_project", "post_gen_project"])
-def test_answers_reach_a_hook_as_data(hook: str) -> None:
+def test_a_hook_reads_the_answers_unchanged(hook: str) -> None:
     @UNHURRIED
     @given(st.text(st.characters()) | st.text("\"'\\\n\r{}%#`$") | st.none() | st.booleans())
     def check(answer: str | bool | None) -> None:
@@ -101,7 +101,7 @@ def test_answers_reach_a_hook_as_data(hook: str) -> None:
     check()
 
 
-# What a rejected bake says
+# The message when answers are rejected
 
 
 def told(**answers: Any) -> str:
@@ -110,7 +110,7 @@ def told(**answers: Any) -> str:
     return text
 
 
-def test_all_problems_are_told_at_once_a_line_each() -> None:
+def test_the_report_lists_all_problems_one_per_line() -> None:
     text = told(project_slug="My Shop", logto_endpoint="logto.example", use_docker="maybe")
     problems = [line for line in text.splitlines() if line.startswith("- ")]
     assert len(problems) == 3
@@ -131,12 +131,12 @@ def problem(**answers: Any) -> str:
     return text
 
 
-def test_good_answers_are_no_problem() -> None:
+def test_good_answers_give_no_message() -> None:
     assert problem() == ""
 
 
 @pytest.mark.parametrize("text", ["True", "true", "no", ""])
-def test_a_boolean_as_text_names_the_cookiecutter_that_is_needed(text: str) -> None:
+def test_the_message_for_a_boolean_as_text_names_the_required_cookiecutter(text: str) -> None:
     (line,) = problem(use_docker=text).splitlines()
     assert f"use_docker is the text {text!r}" in line
     assert CHECK.NEEDED in line
@@ -150,7 +150,7 @@ def test_a_boolean_as_text_hides_no_other_problem() -> None:
     )
 
 
-def test_another_bad_answer_says_nothing_of_cookiecutter() -> None:
+def test_the_message_for_another_bad_answer_does_not_mention_cookiecutter() -> None:
     assert CHECK.NEEDED not in problem(use_docker=1)
     assert CHECK.NEEDED not in problem(framework="django")
 
@@ -170,7 +170,7 @@ def test_the_check_knows_every_variable() -> None:
     assert list(CHECK.COMPUTED) == computed
 
 
-def test_odd_answers_are_shown_short_and_visible() -> None:
+def test_the_report_shortens_long_answers_and_escapes_invisible_characters() -> None:
     line = told(project_name="a\n\u202e\x1b[2J\u00a0" + "x" * 10_000).splitlines()[2]
     assert "a\\n\\u202e\\x1b[2J\\xa0xxx" in line
     assert len(line) < 400
@@ -178,7 +178,7 @@ def test_odd_answers_are_shown_short_and_visible() -> None:
 
 
 def pasted(text: str) -> list[str]:
-    """The words of the command in a report, as a POSIX shell splits them."""
+    """Return the words of the command in a report, as a POSIX shell splits them."""
     (line,) = [line for line in text.splitlines() if line.startswith("cookiecutter ")]
     return shlex.split(line)
 
@@ -212,8 +212,8 @@ def test_the_command_starts_with_the_program_that_was_used(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
-def test_a_message_on_a_terminal_breaks_between_words(run_hook: Any) -> None:
-    # Windows has neither of these.
+def test_a_message_on_a_terminal_wraps_between_words(run_hook: Any) -> None:
+    # These modules do not exist on Windows.
     import fcntl
     import termios
 
@@ -233,7 +233,7 @@ def test_a_message_on_a_terminal_breaks_between_words(run_hook: Any) -> None:
     assert whole.split() == said.split()
 
 
-def test_the_command_goes_to_the_same_version_and_the_same_folder(tmp_path: Path) -> None:
+def test_the_command_keeps_the_version_and_the_folder(tmp_path: Path) -> None:
     words = pasted(told(ci="none ", _checkout="v 1", _output_dir=str(tmp_path)))
     assert words[3:7] == ["--checkout", "v 1", "--output-dir", str(tmp_path)]
 
@@ -262,7 +262,7 @@ def test_the_shells_of_windows_read_a_quoted_word_as_it_is(word: str, quoted: st
     assert CHECK.quoted(word, windows=True) == quoted
 
 
-# What a bake says at its end
+# The next steps after a bake
 
 STEPS = import_hook("post_gen_project", DEFAULTS)
 
@@ -288,13 +288,13 @@ def test_the_next_steps_begin_with_two_commands() -> None:
 def test_the_next_steps_fit_on_a_small_terminal(framework: str, windows: bool) -> None:
     text = steps(windows=windows, framework=framework, project_name="x" * 60)
     lines = text.splitlines()
-    # The command of the bake, the prompt after it, and the empty line of `print`.
+    # Three more lines: the command of the bake, the prompt, and the empty line of `print`.
     assert len(lines) + 3 <= 24
     assert all(len(line) <= 80 for line in lines), lines
     assert text.index("Run it") < text.index("README.md") < text.index(f"{framework} logto check")
 
 
-def test_the_next_steps_name_no_address_that_is_known_only_later() -> None:
+def test_the_next_steps_contain_no_url_and_do_not_mention_azure() -> None:
     text = steps(logto_endpoint="https://bookstore.logto.app/")
     assert "azure" not in text.lower()
     assert "http" not in text
@@ -313,7 +313,7 @@ def test_the_next_steps_on_windows_are_for_its_shells() -> None:
     ]
 
 
-def test_the_next_steps_on_other_systems_do_not_speak_of_windows() -> None:
+def test_the_next_steps_on_other_systems_do_not_mention_windows() -> None:
     text = steps()
     assert "PowerShell" not in text
     assert "3.12" not in text
@@ -346,7 +346,7 @@ def test_a_posix_shell_reads_a_quoted_folder_as_it_is(folder: str) -> None:
 def test_a_temporary_folder_with_a_second_name_is_recognized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As on Windows: C:\Users\ADA_~E10 and C:\Users\ada_lovelace are the same folder.
+    # Windows has such names: C:\Users\ADA_~E10 and C:\Users\ada_lovelace are the same folder.
     long, short = tmp_path / "ada_lovelace", tmp_path / "ADA_~E10"
     (long / "temp" / "bookstore").mkdir(parents=True)
     (tmp_path / "ada_lovelace-2").mkdir()
@@ -371,9 +371,11 @@ def test_only_the_headings_are_in_colour() -> None:
 
 @pytest.fixture
 def run_hook(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a hook as a script with these variables."""
+
     def run(hook: str, variables: dict[str, Any], **options: Any) -> Any:
         script = tmp_path / "hook.py"
-        # Cookiecutter says where the project goes; cruft does not.
+        # Cookiecutter sets the output folder; cruft does not.
         variables = {"_output_dir": str(tmp_path.parent), **variables}
         script.write_text(render_hook(hook, variables), "utf-8")
         interpreter = options.pop("interpreter", sys.executable)
@@ -410,7 +412,7 @@ def test_a_console_that_cannot_be_written_to_fails_no_bake(run_hook: Run) -> Non
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="descriptors are closed so on POSIX only")
+@pytest.mark.skipif(sys.platform == "win32", reason="preexec_fn exists only on POSIX")
 def test_a_console_that_is_closed_fails_no_bake(run_hook: Run) -> None:
     done = run_hook("post_gen_project", DEFAULTS, preexec_fn=lambda: os.close(1))
     assert done.returncode == 0
@@ -429,7 +431,7 @@ def test_the_hooks_run_on_every_python(run_hook: Run, version: str) -> None:
 
 
 @pytest.mark.parametrize("hook", ["pre_gen_project", "post_gen_project"])
-def test_good_answers_cost_no_import_but_json(hook: str, tmp_path: Path) -> None:
+def test_with_good_answers_a_hook_imports_only_json(hook: str, tmp_path: Path) -> None:
     script = tmp_path / "hook.py"
     project = tmp_path / DEFAULTS["project_slug"]
     project.mkdir()

@@ -1,4 +1,4 @@
-"""The three floors of a generated project: their sizes, and which of them may import which."""
+"""The layers of a generated project: their sizes, and the direction of their imports."""
 
 import ast
 import json
@@ -11,7 +11,7 @@ from conftest import Bake, BakedProject
 
 FRAMEWORKS = ("flask", "quart")
 LARGEST = {"app": 2250, "logto_setup": 880, "dev": 1500}
-FLOORS = {"config": 0, "server": 1, "auth": 2, "pages": 3, "api": 3, "__init__": 4}
+LAYERS = {"config": 0, "server": 1, "auth": 2, "pages": 3, "api": 3, "__init__": 4}
 
 SIGN_IN = """
 import json, pathlib, sys, threading
@@ -62,16 +62,19 @@ print(json.dumps([len(seen), len({file for file, _ in seen}), sorted(name for _,
 
 
 def bare(bake: Bake, framework: str) -> BakedProject:
+    """Bake a framework without any option."""
     (answers,) = [one for one in everything(on=False) if one["framework"] == framework]
     return bake(**answers)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_no_floor_is_too_large(bake: Bake, framework: str) -> None:
+def test_no_folder_has_too_many_lines(bake: Bake, framework: str) -> None:
     contents = bare(bake, framework).contents
-    for floor, limit in LARGEST.items():
-        python = [t for n, t in contents.items() if n.startswith(f"{floor}/") and n.endswith(".py")]
-        assert sum(text.count(b"\n") for text in python) <= limit, floor
+    for folder, limit in LARGEST.items():
+        python = [
+            t for n, t in contents.items() if n.startswith(f"{folder}/") and n.endswith(".py")
+        ]
+        assert sum(text.count(b"\n") for text in python) <= limit, folder
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -87,7 +90,7 @@ def test_a_sign_in_runs_few_functions_in_few_files(
 
 
 def imports(path: Path, root: Path) -> Iterator[str]:
-    """Name every module of the project that a file imports, with dots: `app.server.errors`."""
+    """Return every module of the project that a file imports, such as `app.server.errors`."""
     package = list(path.relative_to(root).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -101,10 +104,10 @@ def imports(path: Path, root: Path) -> Iterator[str]:
                 yield f"{name}.{alias.name}" if is_module else name
 
 
-def floor_of(module: str) -> int:
-    """Give the floor of a module of the app; `app` itself, with `create_app`, is the highest."""
+def layer_of(module: str) -> int:
+    """Return the layer of a module of the app. `app` itself, with `create_app`, is the highest."""
     parts = module.split(".")
-    return FLOORS[parts[1] if len(parts) > 1 else "__init__"]
+    return LAYERS[parts[1] if len(parts) > 1 else "__init__"]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -112,12 +115,13 @@ def test_imports_run_one_way(bake: Bake, framework: str) -> None:
     (answers,) = [one for one in everything(on=True) if one["framework"] == framework]
     root = bake(**answers).path
     for path in (root / "app").rglob("*.py"):
-        own = floor_of(".".join(path.relative_to(root).with_suffix("").parts))
+        layer = layer_of(".".join(path.relative_to(root).with_suffix("").parts))
         for module in imports(path, root):
             assert not module.startswith(("dev", "logto_setup")), path
             if module.split(".")[0] == "app":
-                # Within a floor, `auth` and `server` import their own modules.
-                assert floor_of(module) < own or floor_of(module) == own in (1, 2), (path, module)
+                # Modules of `auth` may import each other, and so may modules of `server`.
+                imported = layer_of(module)
+                assert imported < layer or imported == layer in (1, 2), (path, module)
 
 
 @pytest.mark.parametrize("folder", ["app", "dev", "logto_setup"])
@@ -129,14 +133,14 @@ def test_no_modules_import_each_other(bake: Bake, framework: str, folder: str) -
     for path in (root / folder).rglob("*.py"):
         name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         graph[name] = {module for module in imports(path, root) if module.startswith(folder)}
-    # A package knows its modules, and `from . import module` names the package too.
+    # Leave packages out: a package imports its modules, and `from . import module` its package.
     packages = {name for name in graph if (root / name.replace(".", "/")).is_dir()}
     while removable := {
         name for name, needed in graph.items() if not needed & (graph.keys() - packages)
     }:
         for name in removable:
             del graph[name]
-    assert not graph, f"these import each other: {sorted(graph)}"
+    assert not graph, f"these modules import each other: {sorted(graph)}"
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

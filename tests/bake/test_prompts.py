@@ -18,7 +18,7 @@ Terminal = Callable[..., Any]
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
-    """Start the cookiecutter command in a terminal of 80 columns; projects go to tmp_path."""
+    """Return a function that starts cookiecutter in a terminal of 80 columns and in tmp_path."""
     config = tmp_path.parent / f"{tmp_path.name}.yaml"
     config.write_text(json.dumps({"replay_dir": f"{config}.replay"}), "utf-8")
 
@@ -28,7 +28,7 @@ def terminal(tmp_path: Path) -> Terminal:
             sys.executable,
             ["-m", "cookiecutter", str(ROOT), *words],
             cwd=str(tmp_path),
-            # Without styles, so that a test reads what a person does.
+            # TERM=dumb turns styles off, so that the output has no control sequences.
             env=environment(**fixed | {"TERM": "dumb"} | variables),
             encoding="utf-8",
             dimensions=(60, 80),
@@ -39,7 +39,7 @@ def terminal(tmp_path: Path) -> Terminal:
 
 
 def answer(child: Any, question: str, typed: str = "") -> str:
-    """Wait for a question, type the answer to it, and give what stood there."""
+    """Wait for a question, type the answer, and return the text of the prompt."""
     child.expect_exact(question)
     child.expect(r"\): $")
     shown: str = question + child.before + ")"
@@ -48,7 +48,7 @@ def answer(child: Any, question: str, typed: str = "") -> str:
 
 
 def rest(child: Any) -> str:
-    """What is printed until the end."""
+    """Return the rest of the output, until the command ends."""
     child.expect(pexpect.EOF)
     child.close()
     return str(child.before).replace("\r\n", "\n")
@@ -97,7 +97,7 @@ def test_the_prompts_read_like_a_form(terminal: Terminal, tmp_path: Path, bake: 
     assert BakedProject(tmp_path / "ada-s-shop", {}).contents == expected.contents
 
 
-def test_wrong_answers_are_told_together_at_the_end(terminal: Terminal, tmp_path: Path) -> None:
+def test_wrong_answers_are_reported_together_at_the_end(terminal: Terminal, tmp_path: Path) -> None:
     child = terminal()
     answer(child, "[1/11]", "{{ cookiecutter }}")
     answer(child, "[2/11]", "My Shop")
@@ -111,8 +111,8 @@ def test_wrong_answers_are_told_together_at_the_end(terminal: Terminal, tmp_path
     answer(child, "[11/11]")
     text = rest(child)
     assert child.exitstatus == 1
-    told = re.findall(r"^- .* \((\w+)\): ", text, re.MULTILINE)
-    assert told == ["project_name", "project_slug", "logto_endpoint"]
+    reported = re.findall(r"^- .* \((\w+)\): ", text, re.MULTILINE)
+    assert reported == ["project_name", "project_slug", "logto_endpoint"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,7 +121,7 @@ def test_wrong_answers_are_told_together_at_the_end(terminal: Terminal, tmp_path
     [({"TERM": "xterm"}, 3), ({"TERM": "xterm", "NO_COLOR": "1"}, 0), ({"TERM": "dumb"}, 0)],
     ids=["terminal", "no-color", "dumb"],
 )
-def test_headings_stand_out_where_the_terminal_can(
+def test_headings_are_bold_only_on_terminals_with_styles(
     terminal: Terminal, variables: dict[str, str], colours: int
 ) -> None:
     assert rest(terminal("--no-input", **variables)).count("\033[1m") == colours

@@ -1,4 +1,4 @@
-"""The questions: each has a label, a default that bakes, and nothing that an answer can break."""
+"""The questions: each has a label, a rule and an accepted default, and handles every answer."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ QUESTIONS = [name for name in SETTINGS if not name.startswith("_")]
 PROMPTS = SETTINGS["__prompts__"]
 CHECK = import_hook("pre_gen_project", all_variables())
 
-# The machine may be busy with other tests.
+# Other tests may slow the machine down.
 UNHURRIED = settings(deadline=None, max_examples=50)
 
 ANYTHING: st.SearchStrategy[Any] = st.one_of(
@@ -27,7 +27,7 @@ ANYTHING: st.SearchStrategy[Any] = st.one_of(
     st.none(),
     st.integers(),
 )
-# A user config can hold a table where a text is asked for, but Cookiecutter checks the choices.
+# A user config can contain a table instead of a text. Cookiecutter itself checks only choices.
 ANSWERS = {
     name: ANYTHING if isinstance(default, list) else ANYTHING | st.just({"a": "table"})
     for name, default in SETTINGS.items()
@@ -35,7 +35,7 @@ ANSWERS = {
 }
 
 
-def test_every_question_has_a_rule_and_they_come_in_one_order() -> None:
+def test_the_rules_and_the_prompts_have_the_order_of_the_questions() -> None:
     assert list(CHECK.RULES) == QUESTIONS
     assert list(PROMPTS) == QUESTIONS
 
@@ -46,9 +46,9 @@ def test_a_question_reads_like_a_field_of_a_form(question: str) -> None:
     labels = prompt if isinstance(default, list) else {"__prompt__": prompt}
     assert labels["__prompt__"].startswith(CHECK.RULES[question].label)
     assert list(labels)[1:] == (default if isinstance(default, list) else [])
-    # The number of the question stands before the first line; a terminal has 80 columns.
+    # Cookiecutter prints the number of the question first. A terminal has 80 columns.
     assert max(map(len, f"  [11/11] {labels['__prompt__']}".splitlines())) < 80
-    # Cookiecutter would take words in brackets for styles, and leave them out.
+    # Cookiecutter would read words in brackets as styles and would not print them.
     assert not re.search(r"[\[\]]", "".join(labels.values()))
 
 
@@ -93,7 +93,7 @@ def test_any_good_name_gives_a_good_slug_and_app_id(name: str) -> None:
 @example({"callback_url": ""})
 @example({"callback_url": "http://[::1"})
 @example({"project_name": {}, "project_slug": {}, "logto_endpoint": {}, "callback_url": {}})
-def test_no_answer_keeps_the_check_from_speaking(answers: dict[str, Any]) -> None:
+def test_the_check_reports_every_bad_answer_without_an_error(answers: dict[str, Any]) -> None:
     variables = all_variables(**answers)
     bad = import_hook("pre_gen_project", variables).rejected(variables)
     assert CHECK.report(variables, bad).count("\n- ") == len(bad)
@@ -111,7 +111,7 @@ DEVICES = {"con", "prn", "aux", "nul"} | PORTS
         ("http://[::1]:3000/cb", "http://[::1]:3000", "/cb"),
     ],
 )
-def test_the_address_of_the_app_comes_from_the_callback(
+def test_the_origin_of_the_app_comes_from_the_callback(
     callback: str, origin: str, path: str
 ) -> None:
     variables = all_variables(callback_url=callback)
@@ -123,8 +123,8 @@ def test_the_endpoint_loses_its_trailing_slash() -> None:
     assert variables["__logto_endpoint"] == "https://bookstore.logto.app"
 
 
-def test_expressions_can_be_copied_into_a_catalog_as_they_are() -> None:
-    # Backstage reads ${{ }} itself, and blocks and comments are not for it either.
+def test_expressions_can_be_copied_into_a_catalog_unchanged() -> None:
+    # Backstage would evaluate ${{ }}, and it does not support blocks and comments.
     for expression in map(str, SETTINGS.values()):
         assert not re.search(r"\$\{\{|\{%|\{#", expression)
 
@@ -142,6 +142,6 @@ def test_a_project_cannot_have_the_name_of_a_direct_dependency(bake: Bake) -> No
     assert set(SETTINGS["__reserved_slugs"].split()) == direct | DEVICES
 
 
-def test_a_project_cannot_be_called_like_a_device_of_windows() -> None:
+def test_a_project_cannot_have_the_name_of_a_windows_device() -> None:
     for name in DEVICES:
         assert CHECK.rejected(all_variables(project_slug=name)) == ["project_slug"]

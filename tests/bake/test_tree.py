@@ -11,13 +11,13 @@ from conftest import Bake
 from packaging.requirements import Requirement
 from repositories import commit_all, git
 
-# The longest folder that people bake into, plus this, must stay under the 260 of Windows.
+# The folder of the user plus this path must be shorter than 260 characters, a limit of Windows.
 LONGEST_PATH = 120
 DEVICES = {"con", "prn", "aux", "nul"} | {f"{p}{n}" for p in ("com", "lpt") for n in range(1, 10)}
 
 
-def listed() -> list[str]:
-    """The paths that git tracks; without git, those of the template that lie there."""
+def tracked_paths() -> list[str]:
+    """Return the paths that git tracks, or without git, all paths in the template."""
     done = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
     )
@@ -27,7 +27,7 @@ def listed() -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in files]
 
 
-PATHS = listed()
+PATHS = tracked_paths()
 
 
 @pytest.mark.parametrize("framework", ["flask", "quart"])
@@ -44,7 +44,7 @@ def test_granian_is_left_out_only_where_it_has_no_wheel(bake: Bake, framework: s
         assert granian.marker.evaluate({"platform_machine": machine}), machine
 
 
-def test_windows_takes_every_name() -> None:
+def test_windows_accepts_every_file_name() -> None:
     for path in PATHS:
         for name in PurePosixPath(path).parts:
             assert not set('<>:"|?*\\') & set(name), path
@@ -62,8 +62,8 @@ def test_no_path_is_too_long_for_windows() -> None:
 
 
 def test_no_folder_has_a_conditional_name() -> None:
-    # One that came out empty would end the bake. This one never does: without a workflow it is
-    # the folder that the app makes at its first start, and that git ignores.
+    # An empty folder name would end the bake. This name is never empty: without a workflow it
+    # is the name of the folder that the app makes at its first start and that git ignores.
     never_empty = {"{{cookiecutter.__workflows}}"}
     folders = {part for path in PATHS for part in PurePosixPath(path).parts[1:-1]}
     assert not [folder for folder in folders - never_empty if "{" in folder]
@@ -80,7 +80,7 @@ def test_every_text_has_the_line_endings_of_unix() -> None:
 
 
 def test_a_checkout_on_windows_keeps_the_line_endings(tmp_path: Path) -> None:
-    # Else the same answers would give other bytes there, and cruft a difference in every line.
+    # Without this, the same bake has other bytes on Windows, and cruft shows every line as changed.
     shutil.copy(ROOT / ".gitattributes", tmp_path)
     (tmp_path / "app.py").write_bytes(b"pass\n")
     git(tmp_path, "init", "--quiet")

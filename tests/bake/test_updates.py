@@ -1,4 +1,4 @@
-"""A service that cruft made keeps up with the template and keeps what its team changed."""
+"""`cruft update` brings the changes of the template and keeps the changes of the team."""
 
 import functools
 import json
@@ -16,16 +16,16 @@ from repositories import commit_all, git, template_repository
 pytest.importorskip("cruft")
 
 Cruft = Callable[..., subprocess.CompletedProcess[str]]
-OWN_ENV = "LOGTO_APP_SECRET=from-the-console\n"
+EDITED_ENV = "LOGTO_APP_SECRET=from-the-console\n"
 
 
 def run_cruft(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the cruft command in a folder, for a person who has configured nothing."""
-    nobody = str(folder.parent / "nobody")
+    """Run the cruft command in a folder, for a user without any configuration."""
+    home = str(folder.parent / "empty-home")
     return subprocess.run(
         [sys.executable, "-m", "cruft", *words],
         cwd=folder,
-        env=environment(HOME=nobody, USERPROFILE=nobody, PYTHONUTF8="1"),
+        env=environment(HOME=home, USERPROFILE=home, PYTHONUTF8="1"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
@@ -34,9 +34,9 @@ def run_cruft(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the template and a service made from it, each in git."""
-    folder = tmp_path_factory.mktemp("begun")
+def template_and_service(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with the template and with a service made from it, each in git."""
+    folder = tmp_path_factory.mktemp("template-and-service")
     repository = template_repository(folder / "cookiecutter-logto")
     created = run_cruft(folder, "create", repository.as_uri(), "--no-input")
     assert created.returncode == 0, created.stdout + created.stderr
@@ -47,15 +47,17 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def repository(begun: Path, tmp_path: Path) -> Path:
-    """A copy of the template, for one test."""
-    return Path(shutil.copytree(begun / "cookiecutter-logto", tmp_path / "cookiecutter-logto"))
+def repository(template_and_service: Path, tmp_path: Path) -> Path:
+    """Copy the template for one test."""
+    source = template_and_service / "cookiecutter-logto"
+    return Path(shutil.copytree(source, tmp_path / "cookiecutter-logto"))
 
 
 @pytest.fixture
-def service(begun: Path, tmp_path: Path, repository: Path) -> Path:
-    """A copy of the service, which belongs to the copy of the template."""
-    service = Path(shutil.copytree(begun / "bookstore", tmp_path / "bookstore"))
+def service(template_and_service: Path, tmp_path: Path, repository: Path) -> Path:
+    """Copy the service and connect it to the copy of the template."""
+    source = template_and_service / "bookstore"
+    service = Path(shutil.copytree(source, tmp_path / "bookstore"))
     cruft_json = service / ".cruft.json"
     state = json.loads(cruft_json.read_text("utf-8")) | {"template": str(repository)}
     cruft_json.write_text(json.dumps(state, indent=2), "utf-8")
@@ -65,7 +67,7 @@ def service(begun: Path, tmp_path: Path, repository: Path) -> Path:
 
 @pytest.fixture
 def cruft(service: Path) -> Cruft:
-    """Run a cruft command in the service."""
+    """Return a function that runs a cruft command in the service."""
     return functools.partial(run_cruft, service)
 
 
@@ -79,8 +81,10 @@ def test_a_service_is_what_cookiecutter_bakes(service: Path, bake: Bake) -> None
     }
 
 
-def test_a_new_service_has_no_difference_but_its_own_env(service: Path, cruft: Cruft) -> None:
-    (service / ".env").write_text(OWN_ENV, "utf-8")
+def test_a_new_service_with_an_edited_env_file_has_no_difference(
+    service: Path, cruft: Cruft
+) -> None:
+    (service / ".env").write_text(EDITED_ENV, "utf-8")
     assert cruft("check").returncode == 0
     compared = cruft("diff", "--exit-code")
     assert (compared.returncode, compared.stdout) == (0, "")
@@ -95,7 +99,7 @@ def test_a_clone_with_the_line_endings_of_windows_shows_no_difference(
     assert (compared.returncode, compared.stdout) == (0, "")
 
 
-def test_a_script_of_windows_has_the_line_endings_that_it_needs(service: Path) -> None:
+def test_a_checkout_gives_only_windows_scripts_the_line_endings_of_windows(service: Path) -> None:
     for name in ("start.cmd", "start.bat", "start.sh"):
         (service / name).write_bytes(b"one\ntwo\n")
     git(service, "add", "start.cmd", "start.bat", "start.sh")
@@ -110,7 +114,7 @@ def test_a_script_of_windows_has_the_line_endings_that_it_needs(service: Path) -
 def test_a_change_of_the_template_arrives_as_a_clean_patch(
     service: Path, repository: Path, cruft: Cruft
 ) -> None:
-    (service / ".env").write_text(OWN_ENV, "utf-8")
+    (service / ".env").write_text(EDITED_ENV, "utf-8")
     insert(service / "app/pages.py", "# Ours: shelves.\n", at_the_end=True)
     insert(service / "app/templates/home.html", "<p>Ours</p>\n", at_the_end=True)
     (service / "app/shelves.py").write_text('"""Ours."""\n', "utf-8")
@@ -142,7 +146,7 @@ def test_a_change_of_the_template_arrives_as_a_clean_patch(
     assert pages.endswith("# Ours: shelves.\n")
     assert (service / "app/templates/home.html").read_text("utf-8").endswith("<p>Ours</p>\n")
     assert (service / "THEIRS.md").read_text("utf-8") == "flask\n"
-    assert (service / ".env").read_text("utf-8") == OWN_ENV
+    assert (service / ".env").read_text("utf-8") == EDITED_ENV
     assert cruft("check").returncode == 0
 
 
@@ -163,8 +167,8 @@ def test_an_update_brings_the_new_version_of_the_template(
 
 def insert(path: Path, text: str, *, at_the_end: bool = False) -> None:
     """Add text to a file, at its beginning or at its end."""
-    there = path.read_text("utf-8")
-    path.write_text(there + text if at_the_end else text + there, "utf-8")
+    content = path.read_text("utf-8")
+    path.write_text(content + text if at_the_end else text + content, "utf-8")
 
 
 def test_an_answer_can_be_changed_later(service: Path, cruft: Cruft, bake: Bake) -> None:

@@ -1,4 +1,4 @@
-"""The version of the template: one number, which a project names and the changelog explains."""
+"""The version of the template is in each project and in the changelog."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ def test_a_project_names_the_version_of_its_template(bake: Bake) -> None:
     assert f"version {VERSION} of the template" in project.read("README.md")
 
 
-def test_the_changelog_says_what_a_team_does_by_hand_for_the_version() -> None:
+def test_the_changelog_lists_the_manual_steps_of_an_update_to_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     sections = re.split(r"^## ", text, flags=re.M)[1:]
     released = [section for section in sections if not section.startswith("Unreleased\n")]

@@ -1,4 +1,4 @@
-"""The workshop's way: everything from a folder, with the network cut off."""
+"""The workshop: all steps work from a folder without a network."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from answers import ROOT
 from conftest import Bake
 from processes import Process, free_port
 
-# A block of code to write, after the paragraph that says where.
+# The paragraph that names the place in the code, then the block of code to write there.
 EXERCISE = re.compile(
     r"(?P<where>[^\n]+(?:\n[^\n]+)*):\n\n```(?:python|json)\n(?P<code>.*?)```", re.S
 )
@@ -29,7 +29,7 @@ PLACE = re.compile(
     re.VERBOSE,
 )
 
-# What docs/workshop.md has people type, from the folder that the kit was copied to.
+# The commands of docs/workshop.md, in the folder to which the kit was copied.
 OFFLINE = """
 set -e
 export PIP_NO_INDEX=1 PIP_FIND_LINKS="$PWD/wheels"
@@ -45,21 +45,24 @@ python -m pytest -q
 """
 
 
-def test_no_step_on_windows_needs_a_script_that_its_policy_refuses(bake: Bake) -> None:
+def test_no_step_on_windows_needs_a_script_that_the_execution_policy_blocks(bake: Bake) -> None:
     workshop = (ROOT / "docs" / "workshop.md").read_text("utf-8")
     for text in (bake().read("README.md"), workshop):
         steps = re.findall(r"```powershell\n(.*?)```", text, re.S)
         assert any("-m venv" in step for step in steps)
         for step in steps:
             assert not re.search("activate|ExecutionPolicy", step, re.I), step
-            # Without the path of the environment, the packages would go to another Python.
+            # Without the path of the environment, pip would install into another Python.
             environment = re.search(r"\.venv\\Scripts", step)
             installed = re.search(r"-m pip install -e", step)
             assert environment or not installed, step
 
 
 def without_network() -> list[str]:
-    """How to start a shell that reaches nothing but this machine, where that is allowed."""
+    """Return the start of a command that runs a script without a network, if that is allowed.
+
+    If it is not allowed, the script runs with the network.
+    """
     cut_off = ["unshare", "--net", "--map-root-user"]
     if shutil.which("unshare") and shutil.which("ip"):
         tried = subprocess.run([*cut_off, "ip", "link", "set", "lo", "up"], capture_output=True)
@@ -70,17 +73,17 @@ def without_network() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell")
-def test_a_laptop_without_a_network_gets_from_the_kit_to_passing_tests(tmp_path: Path) -> None:
+def test_the_kit_gives_a_project_with_passing_tests_without_a_network(tmp_path: Path) -> None:
     kit = tmp_path / "workshop"
     make = [sys.executable, str(ROOT / "tools" / "workshop_kit.py"), str(kit), "--systems"]
     subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
     environment = os.environ | {
         "HOME": str(tmp_path),
         "PIP_CONFIG_FILE": os.devnull,
-        # Where no network namespace can be made, an index that refuses every call.
+        # If no network namespace is allowed, this index refuses every connection.
         "PIP_INDEX_URL": "http://127.0.0.1:9/",
         "PIP_RETRIES": "0",
-        # It means yes: compiling takes longer than the tests do.
+        # pip reads "0" as "do not compile". Compiling takes longer than the tests.
         "PIP_NO_COMPILE": "0",
     }
     python = getattr(sys, "_base_executable", sys.executable)
@@ -96,12 +99,12 @@ def test_a_laptop_without_a_network_gets_from_the_kit_to_passing_tests(tmp_path:
 
 
 def do_the_exercises(project: Path, framework: str) -> None:
-    """Write into a project what docs/workshop.md has people write into theirs."""
+    """Write the code of the exercises in docs/workshop.md into a project."""
     text = (ROOT / "docs" / "workshop.md").read_text("utf-8")
     for exercise in EXERCISE.finditer(text):
         where, code = " ".join(exercise["where"].split()), exercise["code"]
         place = PLACE.search(where)
-        assert place, f"it does not say where: {where}"
+        assert place, f"the paragraph names no place for the code: {where}"
         if place["new"]:
             if place["framework"].lower() == framework:
                 (project / place["new"]).write_text(code, "utf-8")
@@ -120,9 +123,9 @@ def do_the_exercises(project: Path, framework: str) -> None:
 
 
 def wait_until_it_is_served(process: Process, app: str) -> None:
-    """Return once the app has what the exercises add, and no file has changed for a while.
+    """Wait until the app serves the pages of the exercises and has not restarted for 2 seconds.
 
-    The files are saved one after the other, so the app may start again more than once.
+    The exercises save several files, so the app may restart more than once.
     """
     served, changes = False, 0
     deadline = time.monotonic() + 60
@@ -137,7 +140,9 @@ def wait_until_it_is_served(process: Process, app: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", ["flask", "quart"])
-def test_the_exercises_lead_where_the_text_says(bake: Bake, tmp_path: Path, framework: str) -> None:
+def test_the_exercises_give_the_results_in_the_text(
+    bake: Bake, tmp_path: Path, framework: str
+) -> None:
     project = bake(framework=framework, api_resource="https://api.bookstore.example/")
     shutil.copytree(project.path, tmp_path / "bookstore")
     project = replace(project, path=tmp_path / "bookstore")
@@ -152,13 +157,13 @@ def test_the_exercises_lead_where_the_text_says(bake: Bake, tmp_path: Path, fram
         shelf = httpx2.get(f"{app}/shelf", follow_redirects=True)
         assert shelf.url.port == int(logto_port)
         for user, status in (("alice", 200), ("bob", 403)):
-            asked = ["--user", user, "--scope", "review:books", *ports]
-            token = project.run("python", "-m", "dev.access_token", *asked)
+            options = ["--user", user, "--scope", "review:books", *ports]
+            token = project.run("python", "-m", "dev.access_token", *options)
             assert ("bob is not granted review:books." in token.stderr) == (user == "bob")
             headers = {"Authorization": f"Bearer {token.stdout.strip()}"}
-            answer = httpx2.get(f"{app}/api/to-review", headers=headers)
-            assert answer.status_code == status
-            challenge = answer.headers.get("WWW-Authenticate", "")
+            response = httpx2.get(f"{app}/api/to-review", headers=headers)
+            assert response.status_code == status
+            challenge = response.headers.get("WWW-Authenticate", "")
             assert ('scope="review:books"' in challenge) == (user == "bob")
 
     tests = project.run("python", "-m", "pytest", "-v", "-k", "api or shelf")
