@@ -25,7 +25,7 @@ def is_off(answer: Answer) -> bool:
 
 
 def options() -> dict[str, list[Answer]]:
-    """Return every question that changes the files or lines of a bake, with its possible answers."""
+    """Return every question that changes the files of a bake, with its possible answers."""
     found: dict[str, list[Answer]] = {}
     for name, default in SETTINGS.items():
         if name.startswith("_"):

@@ -112,7 +112,7 @@ def page_with_axe(new_context: NewContext) -> Page:
 
 
 def accessibility_violations(page: Page) -> list[tuple[str, str]]:
-    """Return the violations that axe finds: the rule, and the first element that breaks the rule."""
+    """Return the violations that axe finds: the rule, and the first element that breaks it."""
     found = page.evaluate("rules => axe.run({rules}).then(found => found.violations)", RULES)
     return [(violation["help"], violation["nodes"][0]["html"]) for violation in found]
 

@@ -41,7 +41,7 @@ def render_hook(hook: str, variables: dict[str, Any]) -> str:
 
 
 def import_hook(hook: str, variables: dict[str, Any]) -> ModuleType:
-    """Return a hook as a module, so that tests can call its functions. Its main part does not run."""
+    """Return a hook as a module whose functions a test can call. Its main part does not run."""
     module = ModuleType(hook)
     exec(compile(render_hook(hook, variables), f"{hook}.py", "exec"), vars(module))  # noqa: S102
     return module

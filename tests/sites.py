@@ -40,7 +40,7 @@ Fault = Callable[..., Iterable[bytes]]
 
 
 def both_frameworks(function: Any) -> Any:
-    """Run a test with `framework`. The tests of a framework run in one worker and share their apps."""
+    """Run a test for each `framework`. One worker runs all tests of a framework."""
     return pytest.mark.parametrize(
         "framework",
         [pytest.param(name, marks=pytest.mark.xdist_group(f"{name} sites")) for name in FRAMEWORKS],
@@ -94,7 +94,7 @@ def fixed_response(status: str, body: str | bytes, mimetype: str = "application/
 
 
 def oidc_error(error: str, status: str = "400 Bad Request") -> Fault:
-    """Send an error (RFC 6749, section 5.2). Its description contains HTML and control characters."""
+    """Send an error (RFC 6749, 5.2) whose description contains HTML and control characters."""
     return fixed_response(
         status, json.dumps({"error": error, "error_description": f"{MARKER}\r\n\x1b[31m"})
     )
@@ -252,7 +252,7 @@ class FaultyLogto:
         )
 
     def signed(self, header: dict[str, Any], claims: Any, key: Any = None) -> str:
-        """Return a JWT with this header. `alg` and `kid` are Logto's unless the header names others."""
+        """Return a JWT with this header. The default `alg` and `kid` are those of Logto's key."""
         header = {"alg": "ES384", "kid": self.local.key.kid} | header
         payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
         if header["alg"] == "none":
@@ -280,7 +280,7 @@ class Browser:
     def _remember_cookies(self, response: httpx2.Response) -> None:
         for header in response.headers.get_list("Set-Cookie"):
             value = header.partition("=")[2].partition(";")[0]
-            # A shorter value is no secret, for example the mark that a browser came by another host.
+            # A shorter value is no secret: it only marks a visit through another host name.
             if len(value) > 20:
                 self.site.secrets.add(value)
 

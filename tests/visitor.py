@@ -39,7 +39,10 @@ class Visitor:
     def visit(
         self, url: str, params: dict[str, str] | None = None, *, until: str | None = None
     ) -> httpx2.Response:
-        """Open a URL and follow it to a page, or to the first redirect whose URL begins with `until`."""
+        """Open a URL and follow its redirects and forms to a page.
+
+        With `until`, stop at the first redirect to a URL that begins with `until`.
+        """
         response = self.http.get(url, params=params)
         while True:
             if response.has_redirect_location:

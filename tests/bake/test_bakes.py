@@ -121,8 +121,7 @@ def test_no_template_syntax_is_left(files: list[BakedFile]) -> None:
         has_app_jinja = any(fnmatch(file.name, pattern) for pattern in APP_JINJA)
         # The documentation shows examples of pages, which contain the Jinja of the app.
         text = HTML_BLOCK.sub("", file.text) if file.name.endswith(".md") else file.text
-        text = file.name if has_app_jinja else f"{file.name}
-{text}"
+        text = file.name if has_app_jinja else f"{file.name}\n{text}"
         faults += [f"{file}: {line}" for line in text.splitlines() if LEFTOVER.search(line)]
     assert not faults, "\n".join(faults)
 

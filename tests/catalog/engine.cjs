@@ -1,11 +1,11 @@
-// Runs a template in Backstage's own workflow engine, as the backend does:
+// Runs a template in the workflow engine of Backstage, as the backend does:
 //
 //   node --no-node-snapshot engine.cjs PACKAGES BACKEND TEMPLATE.YAML OUTPUT
 //
-// PACKAGES is the folder whose node_modules has BACKEND, a name of the package
-// @backstage/plugin-scaffolder-backend. A line of JSON in, the parameters that a form has sent; a line
-// out, what the task has said. What would have been pushed to the repository of the nth task is in
-// OUTPUT/n.
+// PACKAGES is the folder whose node_modules contains BACKEND, a name of the package
+// @backstage/plugin-scaffolder-backend. Each input line is JSON with the parameters of a form. Each
+// output line is JSON with the result of the task. OUTPUT/n contains the files that Backstage would
+// push to the repository of the nth task.
 
 'use strict';
 
@@ -17,7 +17,7 @@ const { createInterface } = require('node:readline');
 const [packages, backendName, templatePath, outputPath] = process.argv.slice(2);
 const installed = createRequire(path.resolve(packages, 'package.json'));
 const manifest = installed.resolve(`${backendName}/package.json`);
-// Each backend has the packages that it was published with.
+// Each backend uses the versions of the packages that it requires.
 const backendRequire = createRequire(manifest);
 
 const { ConfigReader } = backendRequire('@backstage/config');
@@ -25,13 +25,13 @@ const { ScmIntegrations } = backendRequire('@backstage/integration');
 const jsonschema = backendRequire('jsonschema');
 const yaml = backendRequire('yaml');
 
-// The package keeps these to itself, so they are taken by their files.
+// The package does not export these classes, so load them from their files.
 const internal = (file) => backendRequire(path.join(path.dirname(manifest), 'dist/scaffolder', file));
 const { NunjucksWorkflowRunner } = internal('tasks/NunjucksWorkflowRunner.cjs.js');
 const { createFetchTemplateAction } = internal('actions/builtin/fetch/template.cjs.js');
 const { createCatalogRegisterAction } = internal('actions/builtin/catalog/register.cjs.js');
 
-/** The action of a module of the backend, or undefined if that module is not installed. */
+/** Return the action of a backend module, or undefined if the module is not installed. */
 function actionOf(module, create, options) {
   try {
     return installed(`@backstage/plugin-scaffolder-backend-module-${module}`)[create](options);
@@ -50,8 +50,7 @@ const write = (message) => void messages.push(String(message));
 const logger = { debug: write, error: write, info: write, warn: write, child: () => logger };
 const nothing = { add() {}, record() {} };
 const metrics = { createCounter: () => nothing, createHistogram: () => nothing };
-// Backstage reads the folder itself for a template on a disk; a reader is for URLs.
-// Backstage reads the folder of a template on a disk itself; a reader is for URLs.
+// Backstage needs a reader only for URLs. It reads the folder of a local template itself.
 const fetching = { integrations, reader: undefined };
 const fetchActions = [
   createFetchTemplateAction(fetching),
@@ -62,8 +61,8 @@ const publishActions = [
   { id: 'publish:gitlab', ...actionOf('gitlab', 'createPublishGitlabAction', { config, integrations }) },
 ];
 
-// These two reach out of this machine. The action's own schema, if its module is installed, stays and judges
-// the input. The catalog reads what the repository holds.
+// The publish actions would call GitHub or GitLab, so replace their handlers. If the module of an
+// action is installed, its schema still checks the input. The catalog reads the files in OUTPUT.
 function publish(action, repository) {
   const contents = `https://${action.id.split(':')[1]}.com/bookstore/bookstore`;
   return {
@@ -90,7 +89,7 @@ function catalogOf(repository, registered) {
 }
 
 async function run(entity, parameters, name) {
-  // As the backend does with what it is sent, before it starts a task.
+  // The backend checks the parameters in the same way before it starts a task.
   for (const page of entity.spec.parameters) {
     const { errors } = jsonschema.validate(parameters, page);
     if (errors.length > 0) {

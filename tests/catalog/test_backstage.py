@@ -1,4 +1,4 @@
-"""The template in Backstage: the same questions, the same rules, and the same bytes come out."""
+"""The template in Backstage has the same questions and rules, and makes the same files."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment, Undefined
 from rendered_hooks import all_variables, import_hook
 
-# One worker bakes them all, once, beside the one that bakes for test_bakes.
+# One worker runs these tests, so that each case is baked only once.
 pytestmark = pytest.mark.xdist_group("backstage")
 
 PAGES: list[dict[str, Any]] = BUILT_IN["spec"]["parameters"]
@@ -44,7 +44,7 @@ QUESTIONS = [name for name in SETTINGS if not name.startswith("_")]
 CHECK = import_hook("pre_gen_project", all_variables())
 
 
-def test_what_is_typed_here_keeps_the_rules() -> None:
+def test_the_typed_answers_are_accepted() -> None:
     assert [CHECK.rejected(all_variables(**answers)) for answers in TYPED] == [[], [], []]
 
 
@@ -52,7 +52,7 @@ def test_what_is_typed_here_keeps_the_rules() -> None:
 
 
 def is_derived(default: Any) -> bool:
-    """Whether a default follows from other answers."""
+    """Return whether a default is computed from other answers."""
     return isinstance(default, str) and "{{" in default
 
 
@@ -90,13 +90,14 @@ def test_a_field_has_the_default_of_its_question(question: str) -> None:
         assert "default" not in field
     else:
         assert field.get("default", "") == default
-    # The backend knows no defaults, so what has one must be sent, or fall back in the values.
+    # The backend uses no defaults. So a field with a default is required, and the values of the
+    # step compute each derived default.
     required = default != "" and not is_derived(default)
     assert (question in REQUIRED) is (required or question == "project_slug")
 
 
 def test_the_two_forms_differ_in_the_slug_alone() -> None:
-    # No expression of Backstage makes bucher from Bücher, but Cookiecutter does.
+    # Cookiecutter can make the slug bucher from Bücher, but an expression of Backstage cannot.
     forms = [
         copy.deepcopy(entity["spec"]["parameters"]) for entity in (BUILT_IN, WITH_COOKIECUTTER)
     ]
@@ -114,12 +115,12 @@ def test_the_two_forms_differ_in_the_slug_alone() -> None:
 def test_the_two_templates_do_the_same_after_the_first_step() -> None:
     assert BUILT_IN["spec"]["steps"][1:] == WITH_COOKIECUTTER["spec"]["steps"][1:]
     assert BUILT_IN["spec"]["output"] == WITH_COOKIECUTTER["spec"]["output"]
-    # One catalog can have both.
+    # One catalog can contain both templates.
     assert BUILT_IN["metadata"]["name"] != WITH_COOKIECUTTER["metadata"]["name"]
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_field_has_the_rule_of_its_question_and_its_words(question: str) -> None:
+def test_a_field_has_the_rule_and_the_message_of_its_question(question: str) -> None:
     rule, field = CHECK.RULES[question], FIELDS[question]
     if rule.pattern is None:
         assert field["type"] == "boolean"
@@ -132,24 +133,25 @@ def test_a_field_has_the_rule_of_its_question_and_its_words(question: str) -> No
 
 
 class Validators:
-    """Backstage's own validators, which run in one Node.js process."""
+    """The validators of Backstage, which run in one Node.js process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def ask(self, **question: Any) -> Any:
-        """What validators.mjs answers to a question."""
+        """Send a question to validators.mjs and return the response."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, "the validators have ended"
-        return json.loads(answer)
+        response = self._process.stdout.readline()
+        assert response, "validators.mjs has ended"
+        return json.loads(response)
 
 
 @pytest.fixture(scope="module")
 def validators() -> Iterator[Validators]:
+    """Start the validators of Backstage."""
     require_npm_packages()
     with subprocess.Popen(
         [program("node", environment()), "validators.mjs"],
@@ -163,16 +165,19 @@ def validators() -> Iterator[Validators]:
 
 
 def compare(validators: Validators, question: str, values: list[Any]) -> list[bool]:
-    """Hold what the terminal, the form and the backend say of some answers against each other."""
-    # The pages are objects, and a rule may matter only once its field is in one.
+    """Check that the terminal, the form and the backend agree on some answers.
+
+    Return for each answer whether it is accepted.
+    """
+    # A page of the form is an object, so check each value as a field of an object.
     schema = {"type": "object", "properties": {question: FIELDS[question]}}
     wrapped = [{question: value} for value in values]
     judgements = validators.ask(schema=schema, values=wrapped)
-    said = [CHECK.accepts(CHECK.RULES[question], value) for value in values]
-    for value, accepted, judgement in zip(values, said, judgements, strict=True):
+    accepted_values = [CHECK.accepts(CHECK.RULES[question], value) for value in values]
+    for value, accepted, judgement in zip(values, accepted_values, judgements, strict=True):
         assert (judgement["form"] == []) is accepted, (value, judgement)
         assert (judgement["backend"] == []) is accepted, (value, judgement)
-    return said
+    return accepted_values
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -181,50 +186,50 @@ def test_the_form_and_the_terminal_accept_the_same_answers(
 ) -> None:
     assert all(compare(validators, question, ACCEPTED[question]))
     rejected = compare(validators, question, REJECTED[question])
-    # Two fields that must differ from each other are beyond JSON Schema: docs/backstage.md.
-    beyond = [answer for answer, said in zip(REJECTED[question], rejected, strict=True) if said]
-    assert beyond == (["http://localhost:3001/callback"] if question == "callback_url" else [])
+    # JSON Schema cannot require that two fields differ from each other: see docs/backstage.md.
+    missed = [answer for answer, good in zip(REJECTED[question], rejected, strict=True) if good]
+    assert missed == (["http://localhost:3001/callback"] if question == "callback_url" else [])
 
 
 CHARACTERS = st.one_of(
     st.sampled_from("/:.?#[]@{}%\"'\\ -_aZ09\n\r"), st.characters(exclude_categories=["Cs"])
 )
-SLIPS = st.tuples(st.integers(0, 80), st.integers(0, 2), st.text(CHARACTERS, max_size=2))
+TYPOS = st.tuples(st.integers(0, 80), st.integers(0, 2), st.text(CHARACTERS, max_size=2))
 
 
-def slipped(answer: str, slips: list[tuple[int, int, str]]) -> str:
-    """An answer after a finger has slipped: where, over how many characters, to which others."""
-    for place, width, instead in slips:
-        place %= len(answer) + 1
-        answer = answer[:place] + instead + answer[place + width :]
+def with_typos(answer: str, typos: list[tuple[int, int, str]]) -> str:
+    """Return an answer with typing mistakes: position, replaced characters, new text."""
+    for position, width, text in typos:
+        position %= len(answer) + 1
+        answer = answer[:position] + text + answer[position + width :]
     return answer
 
 
 def texts(question: str) -> list[str]:
-    """The good and bad answers to a question that are texts of whole characters."""
+    """Return the good and bad answers to a question that are valid Unicode texts."""
     known = [*ACCEPTED[question], *REJECTED[question], *CHECK.RULES[question].pattern.split("|")]
     return [answer for answer in known if isinstance(answer, str) and "\ud800" not in answer]
 
 
 @pytest.mark.parametrize("question", [name for name in QUESTIONS if "pattern" in FIELDS[name]])
-def test_the_form_and_the_terminal_agree_on_answers_that_nobody_thought_of(
+def test_the_form_and_the_terminal_agree_on_random_answers(
     validators: Validators, question: str
 ) -> None:
-    said: set[bool] = set()
+    results: set[bool] = set()
     answers = st.builds(
-        slipped, st.sampled_from(texts(question)), st.lists(SLIPS, min_size=1, max_size=3)
+        with_typos, st.sampled_from(texts(question)), st.lists(TYPOS, min_size=1, max_size=3)
     )
 
     @settings(max_examples=20, deadline=None)
     @given(st.lists(answers, min_size=10, max_size=30))
     def agree(values: list[str]) -> None:
-        said.update(compare(validators, question, values))
+        results.update(compare(validators, question, values))
 
     agree()
-    assert said == {True, False}
+    assert results == {True, False}
 
 
-def test_every_page_asks_for_what_has_a_default_and_takes_what_the_form_sends(
+def test_every_page_requires_its_fields_and_accepts_what_the_form_sends(
     validators: Validators,
 ) -> None:
     for page in PAGES:
@@ -236,7 +241,9 @@ def test_every_page_asks_for_what_has_a_default_and_takes_what_the_form_sends(
 
 
 @pytest.mark.parametrize("question", ["callback_url", "project_name"])
-def test_a_person_reads_words_and_not_a_pattern(validators: Validators, question: str) -> None:
+def test_the_form_explains_the_rule_without_the_pattern(
+    validators: Validators, question: str
+) -> None:
     schema = {"type": "object", "properties": {question: FIELDS[question]}}
     [judgement] = validators.ask(schema=schema, values=[{question: "{{ 7*7 }}"}])
     accepted = CHECK.RULES[question].accepted
@@ -249,7 +256,7 @@ def test_a_person_reads_words_and_not_a_pattern(validators: Validators, question
 
 def test_the_values_for_cookiecutter_are_those_of_cookiecutter_json() -> None:
     values = COOKIECUTTER_STEP["input"]["values"]
-    # The labels are for people, and what is copied unrendered has an input of its own.
+    # The labels are for the terminal. The files to copy unrendered have a separate input.
     assert list(values) == [
         name for name in SETTINGS if name not in ("_copy_without_render", "__prompts__")
     ]
@@ -269,7 +276,7 @@ def test_the_values_for_cookiecutter_are_those_of_cookiecutter_json() -> None:
 
 
 def test_the_built_in_action_gets_every_variable_of_the_template() -> None:
-    # These make defaults, which the form does not have.
+    # These variables only compute defaults, and the form computes no defaults.
     only_for_defaults = {"__reserved_slugs", "__name_slug"}
     assert STEP["action"] == "fetch:template"
     assert list(STEP["input"]["values"]) == [
@@ -277,7 +284,8 @@ def test_the_built_in_action_gets_every_variable_of_the_template() -> None:
         for name in SETTINGS
         if name not in only_for_defaults | {"__prompts__"} and not re.match("_[^_]", name)
     ]
-    # Backstage ignores an input that it does not know. With `replace`, a folder's path would be written to.
+    # Backstage ignores an unknown input. The input `replace` must not be there: with it, Backstage
+    # would write a file to the path of a folder.
     assert {name: value for name, value in STEP["input"].items() if name != "values"} == {
         "url": f"./{TEMPLATE.name}",
         "cookiecutterCompat": True,
@@ -294,8 +302,8 @@ EXPRESSIONS = Environment()  # noqa: S701, what it renders is no HTML
 def rendered(template: Any, parameters: dict[str, Any]) -> Any:
     """Render the ${{ }} in the input of a step as Backstage does.
 
-    An expression that stands alone keeps its type, and one that gives nothing drops its key.
-    The expressions are Nunjucks, of which these few words mean the same in Jinja.
+    If a text is only an expression, the result keeps its type. If an expression is undefined, its
+    key is removed. The expressions are Nunjucks, but these few mean the same in Jinja.
     """
 
     def value(source: str) -> Any:
@@ -316,16 +324,16 @@ def rendered(template: Any, parameters: dict[str, Any]) -> Any:
 
 
 def from_backstage(answers: Answers, folder: Path) -> BakedProject:
-    """Do what the action fetch:cookiecutter does, and take what it hands on to be published."""
-    given = rendered(COOKIECUTTER_STEP["input"], parameters(answers, WITH_COOKIECUTTER))
+    """Bake as the action fetch:cookiecutter does, and return the project that it would publish."""
+    inputs = rendered(COOKIECUTTER_STEP["input"], parameters(answers, WITH_COOKIECUTTER))
     template = folder / "template"
     contents = template / "{{cookiecutter and 'contents'}}"
-    shutil.copytree(ROOT / given["url"], contents)
+    shutil.copytree(ROOT / inputs["url"], contents)
     settings: dict[str, Any] = {}
     if (contents / "cookiecutter.json").exists():
         settings = json.loads((contents / "cookiecutter.json").read_text("utf-8"))
-    settings |= given["values"]
-    settings |= {"_copy_without_render": given["copyWithoutRender"]}
+    settings |= inputs["values"]
+    settings |= {"_copy_without_render": inputs["copyWithoutRender"]}
     (template / "cookiecutter.json").write_text(json.dumps(settings), "utf-8")
     intermediate = folder / "intermediate"
     cookiecutter(str(template), no_input=True, output_dir=str(intermediate), default_config=True)
@@ -336,18 +344,20 @@ def from_backstage(answers: Answers, folder: Path) -> BakedProject:
 @pytest.fixture(
     scope="module", params=[pytest.param(answers, id=identifier(answers)) for answers in CASES]
 )
-def twins(
+def both_projects(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     bake_without_hooks: Callable[[Answers], BakedProject],
 ) -> tuple[BakedProject, BakedProject]:
-    """What Backstage and what the terminal make of the same answers."""
-    folder = tmp_path_factory.mktemp("twins")
+    """Bake the same answers as Backstage does, and as the terminal does without hooks."""
+    folder = tmp_path_factory.mktemp("both")
     return from_backstage(request.param, folder), bake_without_hooks(request.param)
 
 
-def test_the_bytes_are_those_of_the_terminal(twins: tuple[BakedProject, BakedProject]) -> None:
-    backstage, terminal = twins
+def test_backstage_and_the_terminal_make_the_same_files(
+    both_projects: tuple[BakedProject, BakedProject],
+) -> None:
+    backstage, terminal = both_projects
     assert backstage.contents == terminal.contents
     assert executables(backstage) == executables(terminal)
 
@@ -361,9 +371,9 @@ def test_an_empty_field_gives_the_slug_that_the_terminal_gives(tmp_path: Path) -
 
 
 def test_the_folder_can_be_baked_by_backstage() -> None:
-    # It would be baked as a part of the project, and its values would win.
+    # Backstage would copy this file into the project, and its values would have priority.
     assert not (TEMPLATE / "cookiecutter.json").exists()
-    # Backstage reads neither of these for the project's own folder, so it must hold no link out.
+    # A symbolic link could lead out of the folder, and Backstage reads only this folder.
     assert not [path for path in TEMPLATE.rglob("*") if path.is_symlink()]
 
 
@@ -371,7 +381,7 @@ def test_the_folder_can_be_baked_by_backstage() -> None:
 
 
 def entities(project: BakedProject) -> list[dict[str, Any]]:
-    """The entities that the catalog reads, with the texts that they name in their place."""
+    """Return the entities of the catalog entry, with each `$text` replaced by its file."""
     found = list(yaml.safe_load_all(project.read("catalog-info.yaml")))
     for entity in found:
         definition = entity["spec"].get("definition")
@@ -389,10 +399,10 @@ def test_the_template_is_valid(validators: Validators, entity: dict[str, Any]) -
     assert validators.ask(entity=without_type) != []
 
 
-def test_the_entry_in_the_catalog_is_valid_and_there_only_with_an_owner(
-    validators: Validators, twins: tuple[BakedProject, BakedProject]
+def test_the_catalog_entry_is_valid_and_exists_only_with_an_owner(
+    validators: Validators, both_projects: tuple[BakedProject, BakedProject]
 ) -> None:
-    project, _ = twins
+    project, _ = both_projects
     answers = project.answers
     assert ("catalog-info.yaml" in project.contents) is bool(answers.get("catalog_owner"))
     if not answers.get("catalog_owner"):
@@ -406,7 +416,7 @@ def test_the_entry_in_the_catalog_is_valid_and_there_only_with_an_owner(
     assert [entity["kind"] for entity in others] == (["API"] if answers.get("api_resource") else [])
 
 
-def test_a_spoilt_catalog_entry_is_not_valid(validators: Validators, bake: Bake) -> None:
+def test_a_catalog_entry_with_a_mistake_is_not_valid(validators: Validators, bake: Bake) -> None:
     component = entities(bake(catalog_owner="web"))[0]
     component["metadata"]["name"] += "-"
     assert validators.ask(entity=component) != []
@@ -436,14 +446,14 @@ def test_the_service_depends_on_its_logto_tenant(
 ) -> None:
     component = entities(bake(logto_endpoint=endpoint, catalog_owner="web"))[0]
     if resource is None:
-        # The stand-in on a developer's machine is no part of the catalog.
+        # The local Logto runs on a developer's machine, so it is not in the catalog.
         assert "dependsOn" not in component["spec"]
         return
     assert component["spec"]["dependsOn"] == [f"resource:default/{resource}"]
-    named = {
+    entity = {
         "apiVersion": "backstage.io/v1alpha1",
         "kind": "Resource",
         "metadata": {"name": resource},
         "spec": {"type": "logto-tenant", "owner": "web"},
     }
-    assert validators.ask(entity=named) == []
+    assert validators.ask(entity=entity) == []

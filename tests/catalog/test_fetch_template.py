@@ -1,7 +1,7 @@
-"""Backstage's built-in action renders template.yaml to the bytes of the terminal.
+"""The built-in action of Backstage makes the same files from template.yaml as the terminal.
 
-The real action runs, in the real workflow engine of two backends: the last one that renders with Nunjucks,
-and one that renders with nunjitsu.
+The real action runs in the real workflow engine of two backends: the last version that renders with
+Nunjucks, and a version that renders with nunjitsu.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from conftest import BakedProject
 from jinja2 import Environment, nodes
 from rendered_hooks import all_variables, import_hook
 
-# One worker renders and bakes all of them, once.
+# One worker runs these tests, so that each case is rendered and baked only once.
 pytestmark = pytest.mark.xdist_group("fetch:template")
 
 BACKENDS = {
@@ -35,7 +35,7 @@ ODD = odd_cases()
 ALL = [*CASES, *ODD]
 IDS = [*map(identifier, CASES), *(f"odd-{number}" for number in range(len(ODD)))]
 
-# Where the repository is made, for a pipeline and a host.
+# For a pipeline and a host: the URL at which the repository is created.
 HOSTS = [
     ("github", "github.com", "https://github.com/"),
     ("gitlab", "gitlab.com", "https://gitlab.com/"),
@@ -53,7 +53,7 @@ def test_the_odd_answers_are_accepted() -> None:
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
-    """A task for each of `ALL`, then one for each of `HOSTS`, then one that breaks a rule."""
+    """Run a task for each of `ALL`, each of `HOSTS`, and an answer that breaks a rule."""
     require_npm_packages()
     sent = [parameters(answers) for answers in ALL]
     for ci, host, _ in HOSTS:
@@ -65,11 +65,11 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize("case", range(len(ALL)), ids=IDS)
-def test_the_built_in_action_makes_the_bytes_of_the_terminal(
+def test_the_built_in_action_and_the_terminal_make_the_same_files(
     run: list[Task], bake_without_hooks: Callable[[Answers], BakedProject], case: int
 ) -> None:
     answers, task = ALL[case], run[case]
-    assert "error" not in task.said, task.said["error"]
+    assert "error" not in task.result, task.result["error"]
     pushed, terminal = BakedProject(task.path, answers), bake_without_hooks(answers)
     assert pushed.contents == terminal.contents
     assert executables(pushed) == executables(terminal)
@@ -79,29 +79,29 @@ def test_the_built_in_action_makes_the_bytes_of_the_terminal(
 @pytest.mark.parametrize("case", range(len(CASES)), ids=IDS[: len(CASES)])
 def test_a_service_is_in_the_catalog_only_with_an_owner(run: list[Task], case: int) -> None:
     slug = all_variables(**CASES[case])["project_slug"]
-    _, *entry = run[case].said["output"]["links"]
+    _, *entry = run[case].result["output"]["links"]
     if CASES[case].get("catalog_owner"):
-        [location] = run[case].said["registered"]
+        [location] = run[case].result["registered"]
         assert location.endswith("/main/catalog-info.yaml")
         assert [link["entityRef"] for link in entry] == [f"component:default/{slug}"]
     else:
-        assert (run[case].said["registered"], entry) == ([], [])
+        assert (run[case].result["registered"], entry) == ([], [])
 
 
 @pytest.mark.parametrize("host", range(len(HOSTS)), ids=lambda number: "-".join(HOSTS[number][:2]))
-def test_the_repository_is_made_where_its_pipeline_runs(run: list[Task], host: int) -> None:
-    said = run[len(ALL) + host].said
-    assert "error" not in said, said["error"]
-    repository, _ = said["output"]["links"]
+def test_the_repository_is_created_at_the_host_of_its_pipeline(run: list[Task], host: int) -> None:
+    result = run[len(ALL) + host].result
+    assert "error" not in result, result["error"]
+    repository, _ = result["output"]["links"]
     assert repository["url"].startswith(HOSTS[host][2])
-    assert said["registered"][0].startswith(HOSTS[host][2])
+    assert result["registered"][0].startswith(HOSTS[host][2])
 
 
 def test_the_backend_refuses_an_answer_that_breaks_a_rule(run: list[Task]) -> None:
-    assert "project_name does not match pattern" in run[-1].said["error"]
+    assert "project_name does not match pattern" in run[-1].result["error"]
 
 
-# --- the constructs that Jinja2, Nunjucks and nunjitsu share ----------------------------------
+# --- the constructs that Jinja2, Nunjucks and nunjitsu support --------------------------------
 
 SHARED_FILTERS = {"capitalize", "upper"}
 SHARED_NODES = (
@@ -112,7 +112,7 @@ JINJA = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701, what it
 
 
 def not_shared(source: str) -> list[str]:
-    """Name the constructs of a template text that the engines do not share."""
+    """Return the constructs in a template text that not all engines support."""
     faults = [f"line {line}: a comment" for line, kind, _ in JINJA.lex(source) if kind == "comment"]
 
     def visit(node: nodes.Node, parent: nodes.Node) -> None:
@@ -141,20 +141,21 @@ def not_shared(source: str) -> list[str]:
 
 
 def is_boolean_or_list(node: nodes.Node) -> bool:
+    """Return whether an expression gives a boolean or a list, which the engines print differently."""
     if isinstance(node, nodes.Getattr):
         return isinstance(SETTINGS.get(node.attr), bool)
     return isinstance(node, nodes.And | nodes.Or | nodes.Not | nodes.Compare | nodes.List)
 
 
 def rendered_files() -> list[Path]:
-    """The files of the template that are rendered."""
+    """Return the files of the template that are rendered."""
     copied = {
         path for pattern in SETTINGS["_copy_without_render"] for path in TEMPLATE.glob(pattern)
     }
     return sorted(path for path in TEMPLATE.rglob("*") if path.is_file() and path not in copied)
 
 
-def test_the_template_uses_only_what_the_engines_share() -> None:
+def test_the_template_uses_only_constructs_that_all_engines_support() -> None:
     faults = []
     for path in rendered_files():
         name = path.relative_to(TEMPLATE).as_posix()
@@ -185,11 +186,11 @@ def test_the_template_uses_only_what_the_engines_share() -> None:
         "{{ project_name }}",
     ],
 )
-def test_a_construct_that_the_engines_do_not_share_is_found(source: str) -> None:
+def test_a_construct_that_an_engine_does_not_support_is_found(source: str) -> None:
     assert not_shared(f"text\n{source}") != []
 
 
-def test_a_template_file_has_no_variable_that_is_not_passed() -> None:
+def test_the_template_uses_only_variables_that_the_action_gets() -> None:
     passed = BUILT_IN["spec"]["steps"][0]["input"]["values"]
     for path in rendered_files():
         for source in (path.relative_to(TEMPLATE).as_posix(), path.read_text("utf-8")):

@@ -1,4 +1,4 @@
-"""TechDocs, which is Backstage's MkDocs, shows the README and the pages that a team writes."""
+"""TechDocs, the MkDocs of Backstage, shows the README and the pages of the team."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def test_techdocs_shows_the_readme_and_the_pages_of_the_team(
     )
     assert (source, folder) == ("dir", ".")
     docs = Path(shutil.copytree(project.path, tmp_path / "project")) / "docs"
-    # TechDocs makes this page of the README if there is no docs/index.md.
+    # Without a docs/index.md, TechDocs makes this page from the README.
     shutil.copy(docs.parent / "README.md", docs / "index.md")
     (docs / "runbook.md").write_text("# Runbook\n\nRestart it.\n", "utf-8")
     built = replace(project, path=docs.parent)

@@ -1,7 +1,7 @@
-// Backstage's own validators, for a test to ask: a line of JSON in, a line of JSON out.
+// The validators of Backstage for tests. Reads a question as a line of JSON, writes a line of JSON:
 //
 //   {"entity": {...}}             the faults of a catalog entity, or of a template
-//   {"schema": {...}, "values"}   for each value, what the form says and what the backend says
+//   {"schema": {...}, "values"}   for each value, the errors in the form and in the backend
 
 import { createInterface } from 'node:readline';
 
@@ -35,11 +35,11 @@ async function entityFaults(entity) {
   }
 }
 
-// The form of Backstage sets ajv up in this way: allErrors for ajv-errors, and not strict,
-// since the properties of a form (enumNames, ui:...) are no keywords of JSON Schema.
+// The form of Backstage uses these options: ajv-errors needs allErrors, and the properties of a
+// form (enumNames, ui:...) are not keywords of JSON Schema, so strict is off.
 const ajv = ajvErrors(new Ajv({ allErrors: true, strict: false }));
 
-function judged(schema, values) {
+function judge(schema, values) {
   const form = ajv.compile(schema);
   return values.map((value) => ({
     form: form(value) ? [] : form.errors.map((error) => error.message),
@@ -49,6 +49,6 @@ function judged(schema, values) {
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { entity, schema, values } = JSON.parse(line);
-  const answer = entity ? await entityFaults(entity) : judged(schema, values);
-  console.log(JSON.stringify(answer));
+  const response = entity ? await entityFaults(entity) : judge(schema, values);
+  console.log(JSON.stringify(response));
 }

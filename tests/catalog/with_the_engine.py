@@ -1,6 +1,7 @@
-"""Both templates in Backstage's own engine, with the modules that a backend can add.
+"""Both templates in the real engine of Backstage, with the modules that a backend can add.
 
-`make test-backstage` runs this. pytest does not collect this file by its name, because the modules are large.
+`make test-backstage` runs this file. The modules are large, so the name of this file does not begin
+with `test_`: pytest does not collect it by default.
 """
 
 from pathlib import Path
@@ -31,7 +32,7 @@ TEMPLATES = {"template.yaml": BUILT_IN, "template-cookiecutter.yaml": WITH_COOKI
     ],
 )
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
-    """A task for an answer that breaks a rule, and then a task for each of `CASES`."""
+    """Run a task for an answer that breaks a rule, and then a task for each of `CASES`."""
     entity = TEMPLATES[request.param]
     broken: Answers = {"project_name": "{{ 7*7 }}", "project_slug": "x"}
     sent = [parameters(answers, entity) for answers in (broken, *CASES)]
@@ -40,16 +41,16 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_the_backend_refuses_an_answer_that_breaks_a_rule(run: list[Task]) -> None:
-    assert "project_name does not match pattern" in run[0].said["error"]
+    assert "project_name does not match pattern" in run[0].result["error"]
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=[identifier(answers) for answers in CASES])
-def test_the_engine_makes_the_bytes_of_the_terminal(
+def test_the_engine_and_the_terminal_make_the_same_files(
     run: list[Task], case: int, tmp_path: Path
 ) -> None:
     answers: Answers = CASES[case]
     task = run[case + 1]
-    assert "error" not in task.said, task.said["error"]
+    assert "error" not in task.result, task.result["error"]
     pushed, terminal = BakedProject(task.path, answers), baked_without_hooks(answers, tmp_path)
     assert pushed.contents == terminal.contents
     assert executables(pushed) == executables(terminal)

@@ -1,7 +1,7 @@
-// The connector that Logto has for Azure AD, asked for the first address of a sign-in.
+// Asks the Azure AD connector of Logto for the first URL of a sign-in.
 //
-// Takes a JSON list of configs on standard input; writes a list of {url}, {fields} (those that
-// it calls wrong), or {error}, with {asked}: the hosts that it wanted to look something up at.
+// Reads a JSON list of configs from standard input, and writes a JSON list of results:
+// {url}, {fields} with the invalid fields, or {error, asked} with the hosts that it tried to call.
 
 import { subscribe } from 'node:diagnostics_channel';
 import { text } from 'node:stream/consumers';

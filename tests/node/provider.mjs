@@ -1,10 +1,10 @@
-// Logto's own engine, the npm package oidc-provider, configured as Logto configures it:
-// everything under /oidc, ES384 keys, PKCE with S256 always, consent given without a page,
-// userinfo with times in milliseconds and null for what is not set.
+// The engine of Logto, the npm package oidc-provider, with the configuration that Logto uses:
+// all routes under /oidc, ES384 keys, always PKCE with S256, consent without a page, and a
+// userinfo response with times in milliseconds and null for each claim without a value.
 //
-// Usage: node provider.mjs '{"port": 3001, "clientId": "...", ...}'; the keys are the
-// defaults below. It signs in one fixed account without asking, and writes one JSON line
-// to standard output for every event that a test may want to see.
+// Usage: node provider.mjs '{"port": 3001, "clientId": "...", ...}'. The object `options` below
+// lists all keys and their defaults. The provider signs in one fixed account without a page, and
+// writes a line of JSON to standard output for each event that a test can check.
 
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -57,7 +57,7 @@ const provider = new Provider(`${origin}/oidc`, {
   }],
   enabledJWA: { idTokenSigningAlgValues: ['ES384'] },
   pkce: { required: () => true },
-  // Logto puts what userinfo holds into the ID token as well.
+  // Logto puts the claims of userinfo into the ID token, too.
   conformIdTokenClaims: false,
   claims: {
     openid: ['sub'],
@@ -84,7 +84,7 @@ const provider = new Provider(`${origin}/oidc`, {
     },
     resourceIndicators: {
       enabled: true,
-      // No default: a token without a resource stays opaque, as the userinfo endpoint needs it.
+      // No default resource: the userinfo endpoint needs an opaque token, without a resource.
       defaultResource: () => undefined,
       useGrantedResource: () => false,
       getResourceServerInfo: (_context, indicator) => {
@@ -138,7 +138,7 @@ provider.on('userinfo.error', (_context, error) => say('userinfo refused', { err
 provider.on('end_session.success', () => say('signed out'));
 provider.on('server_error', (_context, error) => say('server error', { stack: error.stack }));
 
-const answer = provider.callback();
+const respond = provider.callback();
 createServer((request, response) => {
   if (request.url.startsWith('/interaction/')) {
     interact(request, response).catch((error) => {
@@ -146,10 +146,10 @@ createServer((request, response) => {
       response.writeHead(500).end();
     });
   } else if (request.url.startsWith('/oidc/')) {
-    // The engine knows no prefix of its own; it finds it again from the address as it came.
+    // The engine has no setting for a prefix. It finds the prefix in `originalUrl`.
     request.originalUrl = request.url;
     request.url = request.url.slice('/oidc'.length);
-    answer(request, response);
+    respond(request, response);
   } else {
     response.writeHead(404).end();
   }

@@ -1,6 +1,6 @@
-"""Runs `logto ...` in a bake, one command after another in one process, as standard input says.
+"""Runs `logto` commands in a baked project. Each line of standard input is one command as JSON.
 
-A process for each command would spend its time on imports.
+All commands run in one process, because the imports take most of the time of a command.
 """
 
 import json
@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from logto_setup import commands
 
 for line in sys.stdin:
-    asked = json.loads(line)
-    oidc.TIME_LIMIT = asked["seconds"]
+    command = json.loads(line)
+    oidc.TIME_LIMIT = command["seconds"]
     oidc._tls.cache_clear()
-    done = CliRunner().invoke(commands, asked["words"], env=asked["variables"])
+    done = CliRunner().invoke(commands, command["words"], env=command["variables"])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)

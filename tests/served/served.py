@@ -1,7 +1,7 @@
-"""The baked app as granian serves it in these tests.
+"""The baked app with changes for the tests, which granian serves.
 
-It writes everything to its log, has a few pages more, and waits for Logto for as long as
-TEST_TIME_LIMIT and TEST_PAUSE say, in seconds.
+The app logs at the level DEBUG and has additional pages below `/test/`. TEST_TIME_LIMIT, TEST_PAUSE
+and TEST_RETRY set how long the app waits for Logto, in seconds.
 """
 
 import asyncio
@@ -55,19 +55,19 @@ def create_app() -> Any:
     created.add_url_rule("/test/admins", "admins", sign_in_required(role="admin")(sign_ins))
     created.add_url_rule("/test/nameless", "nameless", sign_in_required(role="")(sign_ins))
     created.add_url_rule("/test/sign-ins", view_func=sign_ins)
-    user_signed_in.connect(hear)
+    user_signed_in.connect(record_sign_in)
     created.add_url_rule("/test/books/", "books", external)
     created.add_url_rule("/test/external", view_func=external)
     with_hosts = os.environ.get("TEST_TRUSTED_HOSTS", "")
     created.config["TRUSTED_HOSTS"] = with_hosts.split() or None
     created.add_url_rule("/test/events", view_func=events)
-    logto_event.connect(hear_event)
+    logto_event.connect(record_event)
     created.add_url_rule("/test/lost", view_func=lost)
     created.add_url_rule("/test/abort/<int:status>", view_func=stop, methods=["GET", "POST"])
     created.config["SESSION_COOKIE_SAMESITE"] = os.environ.get("TEST_SAMESITE", "Lax")
     if FRAMEWORK.__name__ == "quart":
-        user_signed_in.connect(hear_later)
-        logto_event.connect(hear_event_later)
+        user_signed_in.connect(record_sign_in_later)
+        logto_event.connect(record_event_later)
         created.add_websocket("/test/echo", view_func=echo)
         created.add_websocket("/test/talk", view_func=sign_in_required(talk))
         created.add_websocket("/test/hang-up", view_func=hang_up)
@@ -77,7 +77,7 @@ def create_app() -> Any:
 
 @sign_in_required
 async def guarded() -> str:
-    """Who is signed in, with what this page has noted about them."""
+    """Return the ID of the signed-in user, and the notes in the session."""
     return f"{current_user.sub} {session.get('notes', {})}"
 
 
@@ -92,52 +92,52 @@ async def page_with_a_form() -> str:
         <textarea name="text" aria-label="Text"></textarea><button>Send</button></form>"""
 
 
-_heard: list[str] = []
+_sign_ins: list[str] = []
 
 
-def hear(sender: Any, user: Any) -> None:
+def record_sign_in(sender: Any, user: Any) -> None:
     if "X-Test-Receiver" in request.headers:
         raise RuntimeError("a bug of a receiver")
-    _heard.append(f"{user.sub} is {current_user.sub}")
+    _sign_ins.append(f"{user.sub} is {current_user.sub}")
 
 
-async def hear_later(sender: Any, user: Any) -> None:
+async def record_sign_in_later(sender: Any, user: Any) -> None:
     await asyncio.sleep(0)
-    hear(sender, user)
+    record_sign_in(sender, user)
 
 
 async def sign_ins() -> str:
-    """Return what receivers of `user_signed_in` have heard."""
-    return "\n".join(_heard)
+    """Return what the receivers of `user_signed_in` have recorded."""
+    return "\n".join(_sign_ins)
 
 
 async def external() -> dict[str, str]:
-    """Return the app's own URL, as views and e-mails build it."""
-    own = FRAMEWORK.url_for("pages.profile", _external=True)
-    return {"url": own, "host": request.host, "scheme": request.scheme, "page": request.url}
+    """Return the URL of a page as views and e-mails build it, and the URL of the request."""
+    url = FRAMEWORK.url_for("pages.profile", _external=True)
+    return {"url": url, "host": request.host, "scheme": request.scheme, "page": request.url}
 
 
 _events: list[Any] = []
 
 
-def hear_event(sender: Any, event: Any, data: Any) -> None:
+def record_event(sender: Any, event: Any, data: Any) -> None:
     if "X-Test-Receiver" in request.headers:
         raise RuntimeError("a bug of a receiver")
     _events.append([sender.name, event, data])
 
 
-async def hear_event_later(sender: Any, event: Any, data: Any) -> None:
+async def record_event_later(sender: Any, event: Any, data: Any) -> None:
     await asyncio.sleep(0)
-    hear_event(sender, event, data)
+    record_event(sender, event, data)
 
 
 async def events() -> list[Any]:
-    """Return what receivers of `logto_event` have heard."""
+    """Return what the receivers of `logto_event` have recorded."""
     return _events
 
 
 async def echo() -> None:
-    """Send back the first message, to everybody."""
+    """Send the first message back, also to a user who is not signed in."""
     await FRAMEWORK.websocket.send(await FRAMEWORK.websocket.receive())
 
 
@@ -147,7 +147,7 @@ async def talk() -> None:
 
 
 async def remember() -> None:
-    """Write into the session, of which the browser can get no cookie any more."""
+    """Write into the session after the handshake, when the app can no longer set a cookie."""
     session["note"] = "text"
     await FRAMEWORK.websocket.send("remembered")
 
@@ -157,7 +157,7 @@ async def hang_up() -> None:
 
 
 async def note() -> str:
-    """Write into the session, slowly, and see to its access token after that."""
+    """Write into the session and wait for `seconds`. With `refresh`, request an access token then."""
     name = request.args["name"]
     session[name] = request.args.get("value", "")
     await asyncio.sleep(float(request.args.get("seconds", 0)))
@@ -177,7 +177,7 @@ async def neighbour() -> str:
 
 
 async def resume() -> str:
-    """End the pause after Logto did not answer, and return how many seconds were left of it."""
+    """End the pause after a failed call to Logto, and return how many seconds were left."""
     left = max(0.0, logto._paused_until - time.monotonic())
     logto._paused_until = 0.0
     return str(left)
@@ -193,12 +193,12 @@ _connect = sqlite3.connect
 
 
 def connect(*args: Any, **options: Any) -> sqlite3.Connection:
-    """Replace `sqlite3.connect`: print who may read the file, and overwrite nothing in it.
+    """Replace `sqlite3.connect`: print the mode of the file, and set `secure_delete` to off.
 
-    Debian's SQLite overwrites what is deleted, and others do not.
+    In Debian's SQLite, `secure_delete` is on: it overwrites deleted data. Other builds do not.
     """
     if "uri" in options:
-        return _connect(*args, **options)  # For reading: this creates no file.
+        return _connect(*args, **options)  # This connection only reads and creates no file.
     file = Path(args[0])
     mode = oct(file.stat().st_mode & 0o777) if file.exists() else "none"
     print(f"SQLite opens a file with the mode {mode}.", flush=True)
@@ -211,14 +211,14 @@ _delete_all = stores.SQLiteStore.delete_all
 
 
 async def delete_all_slowly(self: stores.SQLiteStore, index: Any) -> int:
-    """Replace `delete_all`: in requests with this header, it takes time."""
+    """Replace `delete_all`: in requests with the header X-Test-Slow, wait for 2 seconds first."""
     if "X-Test-Slow" in request.headers:
         await asyncio.sleep(2)
     return await _delete_all(self, index)
 
 
 def set_or_fail(self: storage.SessionStorage, key: str, value: str | None) -> None:
-    """Replace `SessionStorage.set`: a bug of the app's own in requests with this header."""
+    """Replace `SessionStorage.set`: raise TypeError in requests with the header X-Test-Bug."""
     if "X-Test-Bug" in request.headers:
         raise TypeError("a planted bug")
     self.data[key] = value
@@ -230,7 +230,7 @@ async def stop(status: int) -> None:
 
 @sign_in_required
 async def lost() -> None:
-    """Fail as a store does that goes away after the session was read."""
+    """Raise the error of a store that becomes unavailable after the session was read."""
     raise stores.StoreUnavailable(str(current_user.sub))
 
 
@@ -243,7 +243,7 @@ _watching: list[asyncio.Task[None]] = []
 
 
 async def stalls() -> list[float]:
-    """How late the event loop was at each of its turns since this was last asked, in seconds."""
+    """Return the delays of the event loop since the last request, in seconds."""
     if not _watching:
         _watching.append(asyncio.create_task(watch()))
     seen = _stalls.copy()
@@ -252,15 +252,16 @@ async def stalls() -> list[float]:
 
 
 async def watch() -> None:
+    """Measure the delay of the event loop again and again."""
     while True:
         start, queued = time.monotonic(), queued_for_a_core()
         await asyncio.sleep(0.005)
         late = time.monotonic() - start - 0.005
-        # What other programs on a busy machine took from it is not the app's fault.
+        # Subtract the time in which other programs used the CPU: it is not a delay of the app.
         _stalls.append(late - (queued_for_a_core() - queued))
 
 
 def queued_for_a_core() -> float:
-    """Seconds in which this thread could have run, and another had the core."""
+    """Return how many seconds this thread has waited for a CPU core so far."""
     statistics = Path("/proc/thread-self/schedstat")
     return int(statistics.read_text().split()[1]) / 1e9 if statistics.exists() else 0.0

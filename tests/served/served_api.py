@@ -1,7 +1,7 @@
-"""The baked app with an API, and views of its own behind access tokens.
+"""The baked app with an API, and additional views that require an access token.
 
-Between two fetches of Logto's keys it waits TEST_KEY_INTERVAL seconds, and after TEST_KEY_AGE
-seconds it fetches them again, where these are set.
+TEST_KEY_INTERVAL sets the minimum of seconds between two fetches of Logto's keys. TEST_KEY_AGE sets
+the seconds after which the app fetches the keys again.
 """
 
 import os
@@ -28,6 +28,7 @@ def create_app() -> Any:
 
 
 async def token_fields() -> dict[str, Any]:
+    """Return what the app knows about the access token."""
     return {
         "true": bool(current_token),
         "subject": current_token.subject,

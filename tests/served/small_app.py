@@ -1,4 +1,4 @@
-"""An app that starts at once and responds 200 to every request, for granian's own rules."""
+"""An app that starts fast and responds 200 to every request, for tests of granian itself."""
 
 import os
 from typing import Any

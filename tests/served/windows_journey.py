@@ -1,6 +1,6 @@
-"""Run `python -m dev` on Windows, sign in, look at the style sheet, and press Ctrl-C.
+"""Runs `python -m dev` on Windows, signs in, requests the style sheet, and sends Ctrl-C.
 
-`tools/windows.py` runs this file in a generated project. It needs nothing but Python.
+`tools/windows.py` runs this file in a generated project. The file needs only Python.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ def is_taken(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-# Without a console, which a command in the background does not have, there is no Ctrl-C.
+# Ctrl-C needs a console, and a command in the background has none. So make a console.
 kernel32 = ctypes.WinDLL("kernel32")
 kernel32.FreeConsole()
 assert kernel32.AllocConsole(), "there is no console"
@@ -54,9 +54,9 @@ try:
     assert status == 0, f"the exit code is {status}"
     assert not is_taken(APP), "the app still runs"
     assert not is_taken(LOGTO), "the local Logto still runs"
-    said = LOG.read_text("utf-8")
-    assert "Traceback" not in said
-    assert "Use Python 3.12" not in said
+    log = LOG.read_text("utf-8")
+    assert "Traceback" not in log
+    assert "Use Python 3.12" not in log
 except BaseException:
     print(LOG.read_text("utf-8", errors="replace"))
     raise
