@@ -1,4 +1,4 @@
-"""What a team does with a bake: run its tests, check its types, start it."""
+"""A baked project works for a team: its tests pass, its types are correct, and it starts."""
 
 import json
 import re
@@ -18,8 +18,8 @@ from conftest import BARE, FULL, Bake, mypy_cache
 from processes import free_port, is_taken
 
 
-def own_address(port: int) -> dict[str, str]:
-    """The variables of an app on this port; nobody answers at the Logto that they name."""
+def own_urls(port: int) -> dict[str, str]:
+    """Return the variables for an app on this port and a Logto that does not run."""
     return {
         "LOGTO_CALLBACK_URL": f"http://localhost:{port}/callback",
         "LOGTO_ENDPOINT": f"http://localhost:{free_port()}",
@@ -27,29 +27,31 @@ def own_address(port: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("answers", BARE + FULL)
-def test_its_own_tests_pass_even_where_a_proxy_is_set(bake: Bake, answers: Answers) -> None:
-    # A warning of a connection that was not closed is an error.
+def test_the_tests_of_a_project_pass_even_with_a_proxy_in_the_environment(
+    bake: Bake, answers: Answers
+) -> None:
+    # With this option, Python's warning about an unclosed connection is an error.
     command = ["python", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
     bake(**answers).run(*command, **proxies(https=UNREACHABLE_PROXY, http=UNREACHABLE_PROXY))
 
 
 @pytest.mark.parametrize("answers", BARE + FULL)
-def test_its_types_are_right(bake: Bake, answers: Answers) -> None:
+def test_the_types_of_a_project_are_correct(bake: Bake, answers: Answers) -> None:
     bake(**answers).run("python", "-m", "mypy", "--cache-dir", mypy_cache(answers["framework"]))
 
 
 @pytest.mark.parametrize("answers", FULL)
-def test_it_starts_with_the_frameworks_own_command(bake: Bake, answers: Answers) -> None:
+def test_a_project_starts_with_the_command_of_its_framework(bake: Bake, answers: Answers) -> None:
     port = free_port()
     command = [str(answers["framework"]), "run", "--port", str(port)]
-    with bake(**answers).start(*command, **own_address(port)) as process:
+    with bake(**answers).start(*command, **own_urls(port)) as process:
         process.wait_for(f"http://localhost:{port}/")
         assert "Sign in" in page(port)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 @pytest.mark.parametrize("answers", FULL)
-def test_it_listens_on_the_host_and_port_of_its_callback(
+def test_the_app_listens_on_the_host_and_port_of_its_callback(
     bake: Bake, answers: Answers, host: str
 ) -> None:
     port = free_port()
@@ -60,17 +62,17 @@ def test_it_listens_on_the_host_and_port_of_its_callback(
     project = bake(**answers | {"callback_url": f"http://{host}:{port}/callback/"})
     with project.start(str(answers["framework"]), "run") as process:
         process.wait_for(f"http://{host}:{port}/")
-        # Neither leads to the other: a redirect would name the host of the request.
+        # Neither path redirects to the other: the redirect would use the untrusted Host header.
         for path in ("/callback/", "/callback"):
             assert httpx2.get(f"http://{host}:{port}{path}", timeout=10).status_code == 400
 
 
 @pytest.mark.parametrize("answers", FULL)
-def test_it_starts_on_granian(bake: Bake, answers: Answers) -> None:
+def test_a_project_starts_on_granian(bake: Bake, answers: Answers) -> None:
     port = free_port()
     interface = {"flask": "wsgi", "quart": "asgi"}[str(answers["framework"])]
     command = ["granian", "--interface", interface, "--factory", "--port", str(port)]
-    with bake(**answers).start(*command, "app:create_app", **own_address(port)) as process:
+    with bake(**answers).start(*command, "app:create_app", **own_urls(port)) as process:
         process.wait_for(f"http://localhost:{port}/")
         assert "Sign in" in page(port)
 
@@ -90,7 +92,7 @@ def test_ctrl_c_ends_the_app_and_the_local_logto(bake: Bake, answers: Answers) -
 
 
 @pytest.mark.parametrize("answers", FULL)
-def test_a_fresh_clone_which_has_no_env_file_runs_at_once(
+def test_a_fresh_clone_without_an_env_file_runs_at_once(
     bake: Bake, answers: Answers, tmp_path: Path
 ) -> None:
     clone = tmp_path / "clone"
@@ -101,45 +103,48 @@ def test_a_fresh_clone_which_has_no_env_file_runs_at_once(
         process.wait_for(f"http://localhost:{port}/")
         assert "copy of .env.example" in process.output
     assert (clone / ".env").read_bytes() == (clone / ".env.example").read_bytes()
-    # Secrets are written into it.
+    # A team writes secrets into this file, so only its owner may read it.
     assert oct((clone / ".env").stat().st_mode & 0o777) == "0o600"
 
 
 @pytest.mark.parametrize("taken", ["--port", "--logto-port"])
 @pytest.mark.parametrize("answers", FULL)
-def test_a_taken_port_is_named_with_the_way_out(bake: Bake, answers: Answers, taken: str) -> None:
+def test_the_message_for_a_taken_port_names_the_port_and_the_option(
+    bake: Bake, answers: Answers, taken: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         ports = {"--port": str(free_port()), "--logto-port": str(free_port()), taken: str(port)}
         arguments = [word for pair in ports.items() for word in pair]
         done = bake(**answers).attempt("python", "-m", "dev", *arguments)
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert re.search(rf"\b{port}\b", said)
-    assert taken in said
-    assert "Traceback" not in said
+    assert re.search(rf"\b{port}\b", output)
+    assert taken in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("answers", [one for one in FULL if str(one.id).startswith("quart")])
-def test_it_installs_with_nothing_but_pip(bake: Bake, answers: Answers, tmp_path: Path) -> None:
-    # Only here, and for Flask in the workshop's test, is it seen that a bake names every package
-    # it imports: the environment that the other tests share holds those of both frameworks.
+@pytest.mark.parametrize("answers", [each for each in FULL if str(each.id).startswith("quart")])
+def test_a_project_installs_with_pip_alone(bake: Bake, answers: Answers, tmp_path: Path) -> None:
+    # The environment of the other tests has the packages of both frameworks, so it hides a
+    # missing requirement. This test finds it for Quart, and the workshop's test for Flask.
     project = bake(**answers)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
     python = str(tmp_path / "bin/python")
     pip = ["python", "-m", "pip", "--python", python, "install", "-q", "--no-compile"]
     project.run(*pip, "-e", ".", "--group", "dev")
-    # All of its tests are imported, and few are run: they pass elsewhere.
+    # Import all tests of the project, but run only a few: another test runs them all.
     few = project.run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "sign_in")
     assert " passed" in few.stdout
-    # The command comes with the installation, and works without a valid configuration.
+    # The installation adds the `logto` command, which works without a valid configuration.
     command = str(tmp_path / "bin" / str(answers["framework"]))
     checked = project.attempt(command, "logto", "check", "--json", LOGTO_APP_SECRET="")
     assert json.loads(checked.stdout)["checks"][0]["name"] == "configuration"
 
 
 def page(port: int) -> str:
+    """Return the home page of the app on this port."""
     with urllib.request.urlopen(f"http://localhost:{port}/", timeout=10) as response:
         text: str = response.read().decode()
     return text

@@ -1,4 +1,4 @@
-"""What takes a bake into production: image, compose file, pipelines, hooks for git."""
+"""The files for production: the Dockerfile, the compose file, and the pipelines."""
 
 import json
 import os
@@ -39,10 +39,10 @@ SCHEMAS = {
 
 
 def tool(*command: str, cwd: Path) -> None:
-    """Run a linter. Raises AssertionError with what it says against the project."""
+    """Run a linter. Raises AssertionError with its output if it finds a problem."""
     env = environment()
     path = shutil.which(command[0], path=env["PATH"])
-    assert path, f"there is no {command[0]}"
+    assert path, f"{command[0]} is not installed"
     done = subprocess.run(
         [path, *command[1:]],
         cwd=cwd,
@@ -54,7 +54,7 @@ def tool(*command: str, cwd: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-# What the published schemas and linters say
+# Published schemas and linters
 
 
 @pytest.mark.xdist_group("schemas")
@@ -74,22 +74,22 @@ def test_every_pipeline_and_compose_file_is_valid_by_its_schema(
     tool("check-jsonschema", "--builtin-schema", schema, *files, cwd=ROOT)
 
 
-def test_the_files_are_there_when_they_are_asked_for(bake: Bake) -> None:
+def test_the_answers_decide_which_files_exist(bake: Bake) -> None:
     docker = {"Dockerfile", ".dockerignore", "compose.yaml", "Caddyfile"}
     github = {".github/workflows/ci.yml", ".github/dependabot.yml"}
     gitlab = {".gitlab-ci.yml", "renovate.json"}
-    for answers, there in (
+    for answers, expected in (
         ({"ci": "github", "use_docker": True}, docker | github),
         ({"ci": "gitlab", "use_docker": False}, gitlab),
         ({"ci": "none", "use_docker": False}, set()),
     ):
         names = set(bake(**answers).contents)
-        assert names & (docker | github | gitlab) == there
+        assert names & (docker | github | gitlab) == expected
         assert ".pre-commit-config.yaml" in names
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_hadolint_has_nothing_against_the_dockerfile(bake: Bake, framework: str) -> None:
+def test_hadolint_finds_nothing_in_the_dockerfile(bake: Bake, framework: str) -> None:
     tool("hadolint", "Dockerfile", cwd=bake(framework=framework).path)
 
 
@@ -103,16 +103,16 @@ def test_the_proxy_offers_http_3_only_where_compose_publishes_udp(bake: Bake) ->
     [server] = adapted["apps"]["http"]["servers"].values()
     ports = yaml.safe_load(project.read("compose.yaml"))["services"]["proxy"]["ports"]
     published = any(port.endswith("/udp") for port in ports)
-    # Without a list, Caddy offers all three.
+    # Without a list of protocols, Caddy offers all three.
     assert ("h3" in server.get("protocols", ["h1", "h2", "h3"])) is published
 
 
 def docker_compose() -> list[str]:
-    """The command of Docker Compose."""
+    """Return the command of Docker Compose, or skip the test if it is not installed."""
     for compose in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(compose[0]):
-            asked = subprocess.run([*compose, "version"], capture_output=True)
-            if asked.returncode == 0:
+            done = subprocess.run([*compose, "version"], capture_output=True)
+            if done.returncode == 0:
                 return compose
     pytest.skip("no docker compose here; to get it: apt-get install docker-compose")
 
@@ -134,6 +134,7 @@ def test_docker_compose_without_an_env_file_says_what_to_do(bake: Bake, tmp_path
 
 
 def github(bake: Bake) -> dict[str, Any]:
+    """Read the workflow for GitHub."""
     pipeline: dict[str, Any] = yaml.safe_load(bake(ci="github").read(".github/workflows/ci.yml"))
     return pipeline
 
@@ -145,7 +146,7 @@ def test_every_action_is_pinned_to_a_commit_and_says_its_version(bake: Bake) -> 
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)
 
 
-def test_the_pipeline_on_github_may_read_and_nothing_else(bake: Bake) -> None:
+def test_the_pipeline_on_github_has_only_the_permission_to_read(bake: Bake) -> None:
     pipeline = github(bake)
     assert pipeline["permissions"] == {"contents": "read"}
     for job in pipeline["jobs"].values():
@@ -162,7 +163,7 @@ def test_both_pipelines_run_the_same_commands(bake: Bake) -> None:
     ]
 
 
-def test_zizmor_finds_nothing_in_the_workflow_and_in_dependabots_settings(bake: Bake) -> None:
+def test_zizmor_finds_nothing_in_the_workflow_and_the_dependabot_file(bake: Bake) -> None:
     for answers in ({"use_docker": True}, {"use_docker": False}):
         command = ["zizmor", "--offline", "--no-progress", "--quiet", "."]
         tool(*command, cwd=bake(ci="github", **answers).path)
@@ -173,7 +174,7 @@ def test_zizmor_finds_nothing_in_the_workflows_of_this_repository() -> None:
 
 
 def install_step(bake: Bake, ci: str) -> str:
-    """The step of a pipeline that installs the project."""
+    """Return the script of the pipeline step that installs the project."""
     if ci == "github":
         steps = [step.get("run", "") for step in github(bake)["jobs"]["check"]["steps"]]
     else:
@@ -182,21 +183,21 @@ def install_step(bake: Bake, ci: str) -> str:
     return str(step)
 
 
-# It notes what pip would install. uv asks it for its version.
-NOTING_PYTHON = f"""#!/bin/sh
+# Write the arguments of pip into the file `installed`, and run nothing. uv needs the real Python.
+RECORDING_PYTHON = f"""#!/bin/sh
 test "$1" = -m && echo "$@" >>installed || exec {sys.executable} "$@"
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_the_pipeline_installs_what_the_lock_file_names_if_there_is_one(
+def test_the_pipeline_installs_the_versions_of_the_lock_file_if_there_is_one(
     bake: Bake, ci: str, tmp_path: Path
 ) -> None:
     script = install_step(bake, ci)
     python = tmp_path / "bin/python"
     python.parent.mkdir()
-    python.write_text(NOTING_PYTHON)
+    python.write_text(RECORDING_PYTHON)
     python.chmod(0o755)
     path = f"{python.parent}{os.pathsep}{environment()['PATH']}"
     unlocked = replace(bake(), path=Path(shutil.copytree(bake().path, tmp_path / "unlocked")))
@@ -221,7 +222,7 @@ def test_the_pipeline_installs_what_the_lock_file_names_if_there_is_one(
     assert "needs to be updated" in stale.stderr
 
 
-def test_an_image_is_built_only_where_there_is_a_dockerfile(bake: Bake) -> None:
+def test_the_pipeline_builds_an_image_only_with_a_dockerfile(bake: Bake) -> None:
     for ci, name in (("github", ".github/workflows/ci.yml"), ("gitlab", ".gitlab-ci.yml")):
         assert "docker" in bake(ci=ci).read(name)
         assert "docker" not in bake(ci=ci, use_docker=False).read(name)
@@ -229,7 +230,7 @@ def test_an_image_is_built_only_where_there_is_a_dockerfile(bake: Bake) -> None:
 
 @pytest.mark.xdist_group("flask processes")
 def test_the_commands_of_the_pipeline_pass_in_a_bake(bake: Bake) -> None:
-    # Its pytest has a test of its own.
+    # Another test runs the pytest command.
     steps = [step.get("run", "") for step in github(bake)["jobs"]["check"]["steps"]]
     commands = [step for step in steps if step.startswith(("ruff", "mypy"))]
     assert len(commands) == 3
@@ -243,22 +244,22 @@ def test_the_commands_of_the_pipeline_pass_in_a_bake(bake: Bake) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["http://localhost:3001", "https://bookstore.logto.app"])
-def test_the_app_in_compose_is_told_all_that_it_needs(bake: Bake, endpoint: str) -> None:
+def test_compose_passes_all_required_settings_to_the_app(bake: Bake, endpoint: str) -> None:
     project = bake(logto_endpoint=endpoint, api_resource=API)
     compose = yaml.safe_load(project.read("compose.yaml"))
-    told = compose["services"]["app"]["environment"]
-    wanted = set(re.findall(r"^([A-Z_]+)=", project.read(".env.example"), re.MULTILINE))
+    passed = compose["services"]["app"]["environment"]
+    listed = set(re.findall(r"^([A-Z_]+)=", project.read(".env.example"), re.MULTILINE))
     optional = {"APPLICATION_ROOT", "LOG_FORMAT", "SESSION_IDLE_HOURS", "SESSION_LIFETIME_HOURS"}
     commands = {
-        name for name in wanted if name.startswith(("LOGTO_M2M", "LOGTO_MANAGEMENT", "AZURE"))
+        name for name in listed if name.startswith(("LOGTO_M2M", "LOGTO_MANAGEMENT", "AZURE"))
     }
-    assert set(told) == wanted - optional - commands
-    assert told["LOGTO_CALLBACK_URL"].startswith("https://localhost:3443/")
-    assert told["SESSION_URL"].startswith("redis://redis:")
-    assert told["LOGTO_APP_SECRET"].startswith("${LOGTO_APP_SECRET:?")
+    assert set(passed) == listed - optional - commands
+    assert passed["LOGTO_CALLBACK_URL"].startswith("https://localhost:3443/")
+    assert passed["SESSION_URL"].startswith("redis://redis:")
+    assert passed["LOGTO_APP_SECRET"].startswith("${LOGTO_APP_SECRET:?")
 
 
-def test_only_the_profile_starts_a_logto(bake: Bake) -> None:
+def test_logto_starts_only_with_its_profile(bake: Bake) -> None:
     services = yaml.safe_load(bake().read("compose.yaml"))["services"]
     always = {name for name, service in services.items() if "profiles" not in service}
     assert always == {"proxy", "app", "redis"}
@@ -268,7 +269,7 @@ def test_only_the_profile_starts_a_logto(bake: Bake) -> None:
     }
     assert services["app"]["deploy"]["replicas"] == 2
     assert services["app"]["read_only"] is True
-    # A sign-in that waits for Logto takes 10 s at most. Docker's own limit is 10 s.
+    # A sign-in waits up to 10 s for Logto. Docker kills a container after 10 s by default.
     assert services["app"]["stop_grace_period"] == "15s"
     for service in services.values():
         assert re.fullmatch(r"[\w/-]+:\d[\w.-]*", service.get("image", "x:1"))
@@ -280,31 +281,33 @@ def test_only_the_database_is_in_the_internal_network(bake: Bake) -> None:
     assert [*compose["networks"]] == ["default", "database"]
     internal = {name for name, network in compose["networks"].items() if network}
     assert internal == {"database"}
-    inside = {
-        name for name, one in compose["services"].items() if "database" in one.get("networks", [])
+    members = {
+        name
+        for name, service in compose["services"].items()
+        if "database" in service.get("networks", [])
     }
-    assert inside == {"logto", "postgres"}
+    assert members == {"logto", "postgres"}
 
 
 @pytest.mark.parametrize("endpoint", ["http://localhost:3001", "https://bookstore.logto.app"])
-def test_compose_demands_every_setting_that_has_no_default(bake: Bake, endpoint: str) -> None:
+def test_compose_requires_every_setting_without_a_default(bake: Bake, endpoint: str) -> None:
     text = bake(logto_endpoint=endpoint, api_resource=API).read("compose.yaml")
     assert not re.findall(r"\$\{[A-Z_]+\}", text)
-    demanded = set(re.findall(r"\$\{([A-Z_]+):\?[^}]*\.env\.example", text))
+    required = set(re.findall(r"\$\{([A-Z_]+):\?[^}]*\.env\.example", text))
     given = {"LOGTO_ENDPOINT"} if "logto.app" in endpoint else set()
-    assert demanded == given | {"LOGTO_APP_ID", "LOGTO_APP_SECRET", "LOGTO_API_RESOURCE"}
+    assert required == given | {"LOGTO_APP_ID", "LOGTO_APP_SECRET", "LOGTO_API_RESOURCE"}
 
 
-# Stopping
+# Stopping the server
 
 
 class SlowDiscovery(BaseHTTPRequestHandler):
-    """A Logto that takes its time."""
+    """A Logto that responds after 1.5 seconds."""
 
-    asked = threading.Event()
+    requested = threading.Event()
 
     def do_GET(self) -> None:
-        self.asked.set()
+        self.requested.set()
         threading.Event().wait(1.5)
         host = f"http://{self.headers['Host']}/oidc"
         key = ECKey.generate_key("P-384", {"use": "sig", "alg": "ES384"}, auto_kid=True)
@@ -327,12 +330,12 @@ class SlowDiscovery(BaseHTTPRequestHandler):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_request_in_flight_is_answered_when_the_server_is_told_to_stop(
+def test_a_stopping_server_still_responds_to_a_request_in_flight(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     port = free_port()
     logto = ThreadingHTTPServer(("127.0.0.1", 0), SlowDiscovery)
-    SlowDiscovery.asked.clear()
+    SlowDiscovery.requested.clear()
     threading.Thread(target=logto.serve_forever, daemon=True).start()
     project = bake(framework=framework)
     dockerfile = dict(instructions(project.read("Dockerfile")))
@@ -346,12 +349,12 @@ def test_a_request_in_flight_is_answered_when_the_server_is_told_to_stop(
     locations = []
 
     def sign_in() -> None:
-        class Stay(urllib.request.HTTPRedirectHandler):
+        class NoRedirect(urllib.request.HTTPRedirectHandler):
             def redirect_request(self, *_: Any) -> None:
                 return None
 
         try:
-            urllib.request.build_opener(Stay).open(f"http://localhost:{port}/sign-in")
+            urllib.request.build_opener(NoRedirect).open(f"http://localhost:{port}/sign-in")
         except urllib.error.HTTPError as redirect:
             locations.append(redirect.headers["Location"])
 
@@ -359,7 +362,7 @@ def test_a_request_in_flight_is_answered_when_the_server_is_told_to_stop(
         process.wait_for(f"http://127.0.0.1:{port}/healthz")
         visitor = threading.Thread(target=sign_in)
         visitor.start()
-        assert SlowDiscovery.asked.wait(10)
+        assert SlowDiscovery.requested.wait(10)
         process.send(signal.SIGTERM)
         visitor.join(20)
         assert process.exit_code() == 0

@@ -1,4 +1,4 @@
-"""What a bake has for editors, coding assistants and git."""
+"""The files of a bake for editors, coding assistants and git."""
 
 import json
 import re
@@ -16,7 +16,7 @@ FRAMEWORKS = [
     pytest.param(name, marks=pytest.mark.xdist_group(f"{name} processes"))
     for name in ("flask", "quart")
 ]
-OWN = ("app/auth", "app/server", "logto_setup", "dev")
+UPDATED_FOLDERS = ("app/auth", "app/server", "logto_setup", "dev")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -27,7 +27,7 @@ def test_the_hooks_for_git_pass_on_a_fresh_bake(bake: Bake, framework: str, tmp_
     config = yaml.safe_load(project.read(".pre-commit-config.yaml"))
     assert {repo["repo"] for repo in config["repos"]} == {"local"}
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
-    # Without an activated environment, `uv run` finds the project's.
+    # `uv run` finds the environment of the project, even if it is not activated.
     assert all(hook["entry"].startswith("uv run ") for hook in hooks)
     git(path, "init", "--quiet")
     git(path, "add", "--all")
@@ -41,7 +41,7 @@ def test_the_hooks_for_git_pass_on_a_fresh_bake(bake: Bake, framework: str, tmp_
     run = ["python", "-m", "pre_commit", "run", "--all-files"]
     done = project.run(*run, **variables)
     assert done.stdout.count("Passed") == len(hooks) == 3
-    # Each of them sees a mistake.
+    # Each hook finds a mistake.
     pages = path / "app/pages.py"
     pages.write_text(pages.read_text("utf-8") + "\nx:int = ''\nimport os\n", "utf-8")
     done = project.attempt(*run, **variables)
@@ -64,7 +64,7 @@ def test_every_debug_configuration_starts_a_command_that_exists(
 
 
 @pytest.mark.parametrize("answers", BARE + FULL)
-def test_the_page_for_coding_assistants_is_short_and_right(bake: Bake, answers: Answers) -> None:
+def test_the_page_for_coding_assistants_is_short_and_correct(bake: Bake, answers: Answers) -> None:
     project = bake(**answers)
     page = project.read("AGENTS.md")
     assert page.count("\n") <= 30
@@ -79,14 +79,14 @@ def test_the_page_for_coding_assistants_is_short_and_right(bake: Bake, answers: 
     named = {name.rstrip("/") for name in re.findall(r"`([\w./]+(?:/|\.\w+))`", page)}
     missing = {name for name in named if not (project.path / name).exists()}
     assert missing <= {"app.auth", "app.server", "app.config", "base.html", "current_user.sub"}
-    assert set(OWN) <= named
-    # All other modules of the app are the team's.
+    assert set(UPDATED_FOLDERS) <= named
+    # A team edits all other modules of the app.
     for module in (project.path / "app").glob("*.py"):
         assert f"app/{module.name}" in named
 
 
 @pytest.mark.parametrize("answers", FULL)
-def test_pyright_finds_the_types_right(bake: Bake, answers: Answers, node: str) -> None:
+def test_pyright_finds_no_error(bake: Bake, answers: Answers, node: str) -> None:
     project = bake(**answers)
     program = Path(__file__).parents[1] / "node/node_modules/pyright/index.js"
     if not program.exists():

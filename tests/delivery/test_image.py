@@ -1,4 +1,4 @@
-"""The image: it holds the app and its packages, and runs as its own user."""
+"""The image contains only the app and its packages, and runs as a separate user."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ VARIABLES = {
     "LOGTO_APP_SECRET": "hush-hush",
     "LOGTO_CALLBACK_URL": "https://bookstore.example/callback",
 }
-# An older version than the newest, which pyproject.toml allows.
+# Not the newest version, but pyproject.toml allows it.
 PINNED = "python-dotenv==1.1.0"
 
 
@@ -28,15 +28,15 @@ PINNED = "python-dotenv==1.1.0"
 def image(
     request: pytest.FixtureRequest, bake: Bake, tmp_path_factory: pytest.TempPathFactory
 ) -> Stage:
-    """The image of a Flask project without a lock file, and of a Quart project with one."""
+    """Build the image of a Flask project without a lock file, and of a Quart project with one."""
     project, folder = bake(framework=request.param), tmp_path_factory.mktemp("image")
     if request.param == "quart":
         project = with_lock_file(project, folder, PINNED)
     return build_image(project, folder)
 
 
-# Everything is read-only but the volume, which is $0, and the user may read it all: what the
-# image holds is not in a place of its own here.
+# Make everything read-only except the volume, which is $0. The user may read all files, because
+# the folder of the image is among the files of this machine.
 CONFINED = """
 mount --bind "$0" "$0"
 mount -o remount,bind,ro /
@@ -46,7 +46,7 @@ exec setpriv --reuid {0} --regid {1} --clear-groups \\
 
 
 def confined(stage: Stage) -> list[str]:
-    """What runs a command as the image's user, where that is allowed; else nothing."""
+    """Return the start of a command that runs as the image's user, or nothing if not allowed."""
     volume = str(stage.path(*stage.volumes))
     script = CONFINED.format(*stage.user.split(":"))
     words = ["unshare", "--mount", "sh", "-ec", script, volume]
@@ -68,12 +68,13 @@ def started(stage: Stage, port: int, **variables: str) -> Iterator[Process]:
 
 
 def files(root: Path) -> dict[str, float]:
+    """Return all files below a folder with the times of their last change."""
     return {str(path): path.stat().st_mtime for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("image")
-def test_the_image_holds_the_app_and_its_packages_only(image: Stage) -> None:
+def test_the_image_contains_only_the_app_and_its_packages(image: Stage) -> None:
     assert {path.name for path in image.root.iterdir()} == {"venv", "srv", "data"}
     assert {path.name for path in image.path(".").iterdir()} == {"app"}
     packages = {path.name for path in image.path("/venv").glob("lib/*/site-packages/*")}
@@ -93,25 +94,25 @@ def test_the_image_has_the_versions_of_the_lock_file_if_there_is_one(image: Stag
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("image")
-def test_everybody_can_read_the_app_also_after_a_build_with_a_strict_umask(image: Stage) -> None:
+def test_every_user_can_read_the_app_even_after_a_build_with_a_strict_umask(image: Stage) -> None:
     app = [image.path("app"), *image.path("app").rglob("*")]
     context = [*image.root.parent.glob("context/app/**/*")]
     assert len(app) == len(context) + 1 > 20
     assert not [path for path in context if path.stat().st_mode & 0o077]
     for path in app:
-        wanted = 0o555 if path.is_dir() else 0o444
-        assert path.stat().st_mode & wanted == wanted, path
+        mode = 0o555 if path.is_dir() else 0o444
+        assert path.stat().st_mode & mode == mode, path
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("image")
-def test_the_image_serves_stays_healthy_and_writes_to_its_volume_only(image: Stage) -> None:
+def test_the_image_serves_the_app_and_writes_only_to_its_volume(image: Stage) -> None:
     port = free_port()
     before = files(image.path("/srv")) | files(image.path("/venv"))
     assert image.volumes == ["/data"]
     with started(image, port) as process:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
-            assert b"Sign in" in answer.read()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
+            assert b"Sign in" in response.read()
         urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").close()
         handshake = {
             "Connection": "Upgrade",

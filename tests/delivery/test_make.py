@@ -1,4 +1,4 @@
-"""The Makefile and .ci/run: what goes wrong during the set-up is shown, and a red test ends the run."""
+"""The Makefile and .ci/run show errors of the set-up, and a failed step ends the run."""
 
 import os
 import re
@@ -22,7 +22,7 @@ REFUSED = re.compile("ECONNREFUSED|Connection refused")
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A fresh clone with nothing set up."""
+    """Make a fresh clone without any set-up."""
     clone = tmp_path / "clone"
     ignored = shutil.ignore_patterns(
         ".git", ".venv", "build", "node_modules", "docs", "__pycache__"
@@ -33,7 +33,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def installed(clone: Path) -> Path:
-    """A clone with the Python packages of this one, and nothing from npm."""
+    """Make a clone with the Python packages of this repository, but without npm packages."""
     (clone / ".venv").mkdir()
     (clone / ".venv/bin").symlink_to(Path(sys.executable).parent)
     for name in ("baking", "testing"):
@@ -42,8 +42,9 @@ def installed(clone: Path) -> Path:
 
 
 def make(clone: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run make in a clone."""
     env = environment(**variables)
-    # A make above this one passes its options in these.
+    # A make that runs these tests sets these variables. They would change the options here.
     env = {name: value for name, value in env.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
     return subprocess.run(
         ["make", *words],
@@ -57,7 +58,7 @@ def make(clone: Path, *words: str, **variables: str) -> subprocess.CompletedProc
 
 
 @pytest.mark.parametrize("ci", ["", "true"])
-def test_an_npm_that_reaches_no_registry_says_why_and_ends_the_run_in_ci_only(
+def test_npm_without_its_registry_shows_the_error_and_fails_only_in_ci(
     installed: Path, tmp_path: Path, ci: str
 ) -> None:
     nowhere = {"npm_config_registry": NOWHERE, "npm_config_fetch_retries": "0"}
@@ -68,14 +69,14 @@ def test_an_npm_that_reaches_no_registry_says_why_and_ends_the_run_in_ci_only(
     assert not (installed / NPM_PACKAGES).exists()
 
 
-def test_a_pip_that_reaches_no_index_says_why(clone: Path) -> None:
+def test_pip_without_its_index_shows_the_error(clone: Path) -> None:
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": NOWHERE, "PIP_RETRIES": "1"}
     done = make(clone, ".venv/.baking", f"PYTHON={sys.executable}", **nowhere)
     assert done.returncode != 0
     assert REFUSED.search(done.stderr)
 
 
-def test_a_uv_that_reaches_no_index_says_why_in_the_demo(installed: Path, tmp_path: Path) -> None:
+def test_uv_without_its_index_shows_the_error_in_the_demo(installed: Path, tmp_path: Path) -> None:
     nowhere = {"UV_DEFAULT_INDEX": NOWHERE, "UV_HTTP_RETRIES": "0"}
     done = make(installed, "demo", UV_CACHE_DIR=str(tmp_path / "cache"), **nowhere)
     assert done.returncode != 0
@@ -83,7 +84,7 @@ def test_a_uv_that_reaches_no_index_says_why_in_the_demo(installed: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["PORT", "LOGTO_PORT"])
-def test_a_taken_port_is_named_before_the_demo_installs_anything(
+def test_the_demo_reports_a_taken_port_before_it_installs_anything(
     installed: Path, name: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -96,25 +97,27 @@ def test_a_taken_port_is_named_before_the_demo_installs_anything(
     assert not (installed / "build").exists()
 
 
-@pytest.mark.parametrize("red", ["check", "test-newest", "test", "nothing"])
-def test_the_pipeline_runs_everything_and_its_tests_last(tmp_path: Path, red: str) -> None:
+@pytest.mark.parametrize("failing", ["check", "test-newest", "test", "nothing"])
+def test_the_pipeline_runs_the_tests_last_and_stops_at_a_failure(
+    tmp_path: Path, failing: str
+) -> None:
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci/run", tmp_path / ".ci")
     stand_in = tmp_path / "bin/make"
     stand_in.parent.mkdir()
-    stand_in.write_text('#!/bin/sh\necho "$1"\ntest "$1" != "$RED"\n')
+    stand_in.write_text('#!/bin/sh\necho "$1"\ntest "$1" != "$FAILING"\n')
     stand_in.chmod(0o755)
     path = f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["sh", ".ci/run"],
         cwd=tmp_path,
-        env=os.environ | {"PATH": path, "RED": red},
+        env=os.environ | {"PATH": path, "FAILING": failing},
         capture_output=True,
         encoding="utf-8",
         check=False,
     )
     order = ["check", "test-newest", "test"]
-    expected = order[: order.index(red) + 1] if red in order else order
+    expected = order[: order.index(failing) + 1] if failing in order else order
     # Failed tests run once more.
-    assert done.stdout.split() == expected + ["test"] * (red == "test")
-    assert (done.returncode == 0) is (red == "nothing")
+    assert done.stdout.split() == expected + ["test"] * (failing == "test")
+    assert (done.returncode == 0) is (failing == "nothing")

@@ -1,4 +1,4 @@
-"""`make test-newest`: a red test fails, and a network that is away is said and is no failure."""
+"""`make test-newest` fails after a failed check. Without a network, it says so and passes."""
 
 import ensurepip
 import functools
@@ -27,7 +27,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[str]:
-    """A package index that has pip and nothing else."""
+    """Serve a package index that has only pip, and give its URL."""
     [wheel] = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
     folder = tmp_path / "simple/pip"
     folder.mkdir(parents=True)
@@ -39,7 +39,7 @@ def index(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-# The tool as it is, but for its folder, so that it makes no file in this repository's build/.
+# Run the tool with another folder, so that it makes no files in build/ of this repository.
 RUN = """
 import pathlib, sys
 import newest_python
@@ -55,7 +55,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run the tool with this Python; `change` is code that changes it first."""
+    """Return a function that runs the tool. `change` is code that changes the tool first."""
     build = tmp_path / "build"
     shutil.copytree(TEMPLATE, build / TEMPLATE.name)
 
@@ -100,7 +100,7 @@ def test_a_debian_that_cannot_be_made_is_no_failure(
     if script:
         (programs / "debootstrap").write_text(f"#!/bin/sh\n{script}\n")
         (programs / "debootstrap").chmod(0o755)
-    # Not everybody who runs the tests is root, and not every root may isolate a process.
+    # The tests must also work without root, and as a root that cannot isolate a process.
     change = "newest_python.os.geteuid = lambda: 0; newest_python.ISOLATED = []"
     done = run(change=f"{change}; newest_python.sys.platform = 'linux'", PATH=str(programs))
     assert done.returncode == 0, done.stderr
@@ -108,7 +108,7 @@ def test_a_debian_that_cannot_be_made_is_no_failure(
     assert reason in done.stdout.splitlines()[-1]
 
 
-# Its projects run in the environment that all bakes share, and ruff alone looks at them.
+# The projects run in the environment that all bakes share, and only ruff checks them.
 SHARED = """
 newest_python.CHECKS = (("ruff", "check"),)
 newest_python.Machine.environment = lambda machine, name: sys.executable

@@ -1,4 +1,4 @@
-"""docs/production.md: the Kubernetes example is valid, and agrees with the app and its image."""
+"""The Kubernetes example in docs/production.md is valid and fits the app and its image."""
 
 import re
 from functools import cache
@@ -16,7 +16,7 @@ VERSIONS = ("1.33", "1.37")
 
 @cache
 def resources() -> dict[str, dict[str, Any]]:
-    """The resources of the example, by kind."""
+    """Return the resources of the example, by kind."""
     [example] = re.findall(r"^```yaml\n(.*?)^```", RUNBOOK, re.M | re.S)
     return {each["kind"]: each for each in yaml.safe_load_all(example)}
 
@@ -27,7 +27,7 @@ def test_the_api_of_kubernetes_accepts_the_example(kind: str, version: str) -> N
     kubernetes_validate.validate(resources()[kind], version, strict=True)
 
 
-def test_the_schema_sees_a_mistake() -> None:
+def test_the_schema_finds_a_mistake() -> None:
     text = yaml.safe_dump(resources()["Deployment"]).replace("httpGet", "httpget")
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(yaml.safe_load(text), VERSIONS[-1], strict=True)
@@ -57,7 +57,7 @@ def test_the_example_runs_the_image_as_it_was_built(bake: Bake, framework: str) 
     assert "value" not in secret
 
 
-def test_a_copy_that_stops_has_time_for_a_sign_in(bake: Bake) -> None:
+def test_a_pod_that_stops_has_time_to_finish_a_sign_in(bake: Bake) -> None:
     pod = resources()["Deployment"]["spec"]["template"]["spec"]
     pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     [limit] = re.findall(r"GRANIAN_WORKERS_KILL_TIMEOUT=(\d+)", bake().read("Dockerfile"))
@@ -66,7 +66,7 @@ def test_a_copy_that_stops_has_time_for_a_sign_in(bake: Bake) -> None:
     assert int(waiting) < int(limit)
 
 
-def test_the_service_leads_to_the_pods() -> None:
+def test_the_service_sends_requests_to_the_pods() -> None:
     deployment, service = resources()["Deployment"]["spec"], resources()["Service"]["spec"]
     assert service["selector"] == deployment["template"]["metadata"]["labels"]
     assert deployment["selector"]["matchLabels"] == service["selector"]
@@ -74,7 +74,7 @@ def test_the_service_leads_to_the_pods() -> None:
     assert port["targetPort"] == deployment["template"]["spec"]["containers"][0]["ports"][0]["name"]
 
 
-def test_the_runbook_uses_the_words_of_the_log(bake: Bake) -> None:
+def test_the_runbook_quotes_the_messages_of_the_log(bake: Bake) -> None:
     contents = b"\n".join(bake().contents.values()).decode("utf-8", "replace")
     for words in ("check this machine's clock",):
         assert words in RUNBOOK

@@ -1,4 +1,4 @@
-"""How the image's server lives and ends: a worker that crashes or hangs, and where it listens."""
+"""The server of the image: a worker that crashes or hangs, and the host that it listens on."""
 
 import json
 import os
@@ -30,13 +30,14 @@ def start(
         elif word == "CMD":
             command = json.loads(rest)
     environ = {name: text for name, text in settings.items() if name.startswith("GRANIAN_")}
-    # The image waits for longer.
+    # The first digit of the image's seconds is enough here, and the test is faster.
     environ["GRANIAN_WORKERS_KILL_TIMEOUT"] = environ["GRANIAN_WORKERS_KILL_TIMEOUT"][:1]
     environ |= {"GRANIAN_PORT": str(port), "LOGTO_APP_SECRET": "hush", **variables}
     return project.start(*command, **environ, SESSION_URL=f"sqlite:///{folder}/s.sqlite3")
 
 
 def works(url: str) -> bool:
+    """Return whether the server responds to `/healthz`."""
     with suppress(httpx2.HTTPError):
         return httpx2.get(f"{url}/healthz").is_success
     return False
@@ -66,7 +67,7 @@ def test_a_worker_that_hangs_does_not_keep_the_server_from_stopping(
 
 
 @FRAMEWORKS
-def test_it_listens_on_ipv6_too_if_its_host_says_so(
+def test_the_server_listens_on_ipv6_and_ipv4_with_an_ipv6_host(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     port = free_port()

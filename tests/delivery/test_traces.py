@@ -1,4 +1,4 @@
-"""Traces with OpenTelemetry, as docs/production.md of a project describes them."""
+"""Tracing with OpenTelemetry works as docs/production.md of a project says."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from processes import free_port
 
 
 def instrumented(project: BakedProject, folder: Path) -> BakedProject:
-    """Copy a project and add the lines of docs/production.md, if there are any."""
+    """Copy a project and add the code for tracing from docs/production.md, if there is any."""
     copy = replace(project, path=Path(shutil.copytree(project.path, folder / "project")))
     traces = copy.read("docs/production.md").partition("\n## Traces\n")[2].partition("\n## ")[0]
     factory = copy.path / "app/__init__.py"
@@ -43,7 +43,7 @@ def spans(output: str) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 @pytest.mark.parametrize("framework", ["flask", "quart"])
-def test_a_sign_in_is_traced_up_to_the_calls_to_logto_and_its_code_is_not(
+def test_a_trace_has_the_calls_to_logto_but_not_the_authorization_code(
     bake: Bake, tmp_path: Path, framework: str
 ) -> None:
     project = instrumented(bake(framework=framework), tmp_path)
@@ -56,7 +56,7 @@ def test_a_sign_in_is_traced_up_to_the_calls_to_logto_and_its_code_is_not(
         "LOGTO_CALLBACK_URL": f"http://localhost:{port}/callback",
         "OTEL_PYTHON_EXCLUDED_URLS": excluded,
         "OTEL_TRACES_EXPORTER": "console",
-        # Milliseconds until a span is sent. A span that waits is lost when the app stops.
+        # Milliseconds until a span is sent. Spans that are not sent yet are lost when the app stops.
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
@@ -83,7 +83,7 @@ def test_a_sign_in_is_traced_up_to_the_calls_to_logto_and_its_code_is_not(
 
 
 @pytest.mark.xdist_group("quart processes")
-def test_the_lines_for_quart_keep_the_types_right(bake: Bake, tmp_path: Path) -> None:
+def test_the_types_are_correct_with_the_lines_for_quart(bake: Bake, tmp_path: Path) -> None:
     project = instrumented(bake(framework="quart"), tmp_path)
     assert "OpenTelemetryMiddleware" in project.read("app/__init__.py")
     project.run("python", "-m", "mypy", "--cache-dir", mypy_cache("quart"))

@@ -1,4 +1,4 @@
-"""`make test-windows`: what a machine lacks for it is said, and a difference is a failure."""
+"""`make test-windows` names what a machine lacks, and fails if a file differs on Windows."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ from tool_runs import run_tool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tool runs on Linux")
 
-# The tool as it is, but for its folder, so that it makes no file in this repository's build/.
+# Run the tool with another folder, so that it makes no files in build/ of this repository.
 RUN = """
 import pathlib, sys
 import newest_python, windows
@@ -30,7 +30,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run the tool; `change` is code that changes it first."""
+    """Return a function that runs the tool. `change` is code that changes the tool first."""
 
     def run(change: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         return run_tool(RUN.format(change=change), str(tmp_path / "build"), **variables)
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A folder for the only programs that there are."""
+    """Make a folder with the only programs that the tool can find."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sh", "chroot"):
@@ -49,8 +49,8 @@ def programs(tmp_path: Path) -> Path:
     return folder
 
 
-def left_out(done: subprocess.CompletedProcess[str]) -> str:
-    """Return why the tool left everything out, which is no failure."""
+def skip_reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Check that the tool skipped its work without a failure, and return the reason."""
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
     assert last.startswith("Left out: the generated projects on Windows.")
@@ -66,17 +66,17 @@ def left_out(done: subprocess.CompletedProcess[str]) -> str:
     ],
     ids=["no root", "no x86", "no debootstrap"],
 )
-def test_a_machine_that_cannot_do_it_is_no_failure(
+def test_a_machine_without_the_requirements_is_no_failure(
     run: Run, programs: Path, change: str, reason: str
 ) -> None:
-    assert reason in left_out(run(change, PATH=str(programs)))
+    assert reason in skip_reason(run(change, PATH=str(programs)))
 
 
 @pytest.mark.parametrize(
     ("debootstrap", "reason"),
     [
         ("echo 'E: Failed getting release file'; exit 1", "E: Failed getting release file"),
-        # A Debian without a shell, so that no command can run in it.
+        # This makes a Debian without a shell, so no command can run in it.
         (
             'for word; do case $word in /*) mkdir -p "$word/etc" ;; esac; done',
             "Wine does not start",
@@ -90,11 +90,11 @@ def test_a_windows_that_cannot_be_made_is_no_failure(
     (programs / "mkdir").symlink_to(str(shutil.which("mkdir")))
     (programs / "debootstrap").write_text(f"#!/bin/sh\n{debootstrap}\n")
     (programs / "debootstrap").chmod(0o755)
-    assert reason in left_out(run(PATH=str(programs)))
+    assert reason in skip_reason(run(PATH=str(programs)))
 
 
-# Cookiecutter of this machine takes the place of the one on Windows; nothing else runs.
-HERE = """
+# Use the Cookiecutter of this machine instead of Windows, and run no other command.
+WITHOUT_WINDOWS = """
 def bake(self, command, *words, **options):
     if not command.endswith("cookiecutter.exe"):
         return ""
@@ -116,7 +116,7 @@ windows.check_project = lambda machine, framework: None
 
 @pytest.mark.parametrize("added", [b"", b"\r"], ids=["the same", "another line ending"])
 def test_a_file_that_differs_on_windows_is_a_failure(run: Run, added: bytes) -> None:
-    done = run(HERE.format(added=added))
+    done = run(WITHOUT_WINDOWS.format(added=added))
     assert done.returncode == bool(added), done.stdout + done.stderr
     assert ("These files differ: ['project/app/pages.py']" in done.stdout) is bool(added)
     assert ("Windows: everything passed" in done.stdout) is not bool(added)

@@ -1,7 +1,7 @@
 """The baked app with changes for the tests, which granian serves.
 
 The app logs at the level DEBUG and has additional pages below `/test/`. TEST_TIME_LIMIT, TEST_PAUSE
-and TEST_RETRY set how long the app waits for Logto, in seconds.
+and TEST_RETRY set TIME_LIMIT, PAUSE and RETRY of `app.auth.oidc`, in seconds.
 """
 
 import asyncio
