@@ -45,8 +45,8 @@ def proxies(**urls: str) -> dict[str, str]:
 class Proxy(socketserver.ThreadingTCPServer):
     """A forward proxy: CONNECT (RFC 9110, 9.3.6) and requests with a whole URL (RFC 9112, 3.2.2).
 
-    `hosts` maps each reachable host and port to a local port. `asked` has the method and the
-    target of every request.
+    `hosts` maps each reachable host and port to a local port. `requests` has the method and
+    the target of every request.
     """
 
     allow_reuse_address = True
@@ -55,7 +55,7 @@ class Proxy(socketserver.ThreadingTCPServer):
     def __init__(self, user: str = "") -> None:
         super().__init__(("127.0.0.1", free_port()), Tunnel)
         self.hosts: dict[str, int] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.expected = f"Basic {b64encode(user.encode()).decode()}" if user else None
         self.address = f"127.0.0.1:{self.server_address[1]}"
         self.url = f"http://{user}@{self.address}" if user else f"http://{self.address}"
@@ -69,7 +69,7 @@ class Tunnel(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         method, target, *_ = [*self.rfile.readline().decode("latin-1").split(), "", ""]
         headers = http.client.parse_headers(self.rfile)
-        self.server.asked.append(f"{method} {target}")
+        self.server.requests.append(f"{method} {target}")
         url = urlsplit(target if "://" in target else f"//{target}")
         port = self.server.hosts.get(f"{url.hostname}:{url.port or 80}")
         if self.server.expected not in (None, headers["Proxy-Authorization"]):
@@ -96,11 +96,11 @@ class Tunnel(socketserver.StreamRequestHandler):
         logto.sendall(head.encode("latin-1") + body)
 
 
-def relay(one: socket.socket, other: socket.socket) -> None:
+def relay(first: socket.socket, second: socket.socket) -> None:
     """Forward bytes in both directions until one side closes its connection."""
-    ends = {one: other, other: one}
+    ends = {first: second, second: first}
     while True:
-        for ready in select.select([one, other], [], [])[0]:
+        for ready in select.select([first, second], [], [])[0]:
             try:
                 content = ready.recv(2**16)
                 ends[ready].sendall(content)
@@ -111,7 +111,7 @@ def relay(one: socket.socket, other: socket.socket) -> None:
 
 
 class Network:
-    """The proxy, the certificate authority, and a TLS server for one Logto.
+    """The proxy, the certificate authority, and a TLS server for Logto.
 
     Logto has the URL `https://logto.example` through the proxy, and `direct` without a proxy.
     """
@@ -147,11 +147,11 @@ class Network:
         logto.issuer = local.issuer
         self.proxy.hosts[f"{NAME}:80"] = local.port
 
-    def local(self, address: str) -> str:
+    def local(self, url: str) -> str:
         """Return the URL at which a browser on this machine opens a page of `logto.example`."""
         assert self.logto
-        assert address.startswith(ENDPOINT)
-        return address.replace(ENDPOINT, self.logto.endpoint, 1)
+        assert url.startswith(ENDPOINT)
+        return url.replace(ENDPOINT, self.logto.endpoint, 1)
 
     @contextmanager
     def proxy_refusing(self) -> Iterator[None]:

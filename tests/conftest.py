@@ -61,7 +61,7 @@ for variable in ("NO_PROXY", "no_proxy"):
 
 INSTALL_HINTS = {
     "chromium": "apt-get install chromium, or .venv/bin/playwright install chromium",
-    "npm packages": "make test, where npm reaches its registry",
+    "npm packages": "make test, with access to the npm registry",
     "redis-server": "apt-get install redis-server",
 }
 
@@ -158,13 +158,13 @@ def mypy_cache(framework: Answer) -> str:
 def program(name: str, env: dict[str, str]) -> str:
     """Return the path of a program. Raises AssertionError if the program is not on the path."""
     found = shutil.which(name, path=env["PATH"])
-    assert found, f"there is no {name} on the path"
+    assert found, f"{name} is not on the path"
     return found
 
 
 def missing(name: str) -> None:
     """Skip a test because a program is not installed. In CI, where all must be, fail the test."""
-    sentence = f"no {name} here; to get it: {INSTALL_HINTS[name]}"
+    sentence = f"not installed: {name}. To install: {INSTALL_HINTS[name]}"
     if os.environ.get("CI") == "true":
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)
@@ -174,7 +174,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print each reason for skipped tests once, with the number of tests."""
     reasons = Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped"))
     for reason, tests in reasons.items():
-        terminalreporter.write_line(f"{tests} left out: {reason.removeprefix('Skipped: ')}")
+        terminalreporter.write_line(f"{tests} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 @pytest.hookimpl(trylast=True)

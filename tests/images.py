@@ -37,13 +37,13 @@ class Stage:
 
     def environment(self, **variables: str) -> dict[str, str]:
         """Return the environment variables of a command in the image."""
-        own = {name: self.with_local_paths(value) for name, value in self.env.items()}
+        image_env = {name: self.with_local_paths(value) for name, value in self.env.items()}
         path = os.pathsep.join(
-            filter(None, [own.pop("PATH", "").removesuffix(":$PATH"), os.defpath])
+            filter(None, [image_env.pop("PATH", "").removesuffix(":$PATH"), os.defpath])
         )
         # From this machine's environment, keep only what pip needs to download packages.
         kept = {n: v for n, v in os.environ.items() if n.startswith(("PIP_", "SSL_", "HTTP"))}
-        return {**kept, "PATH": path, "HOME": "/nowhere", **own, **variables}
+        return {**kept, "PATH": path, "HOME": "/nowhere", **image_env, **variables}
 
 
 def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
@@ -71,7 +71,7 @@ def with_lock_file(project: BakedProject, folder: Path, *pins: str) -> BakedProj
     words = [word for pin in pins for word in ("--upgrade-package", pin)]
     done = copy.attempt("uv", "lock", "--quiet", *words, **uv_variables())
     if "Failed to fetch" in done.stderr:
-        pytest.skip("uv does not reach its package index here")
+        pytest.skip("uv cannot reach its package index")
     assert done.returncode == 0, done.stderr
     return copy
 

@@ -18,4 +18,4 @@ def interpreter(version: str) -> str:
         done = subprocess.run([candidate, "--version"], capture_output=True, check=False)
         if done.stdout.startswith(f"Python {version}.".encode()):
             return candidate
-    pytest.skip(f"no Python {version} here")
+    pytest.skip(f"not installed: Python {version}")

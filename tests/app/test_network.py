@@ -67,7 +67,7 @@ def test_every_call_goes_through_the_proxy(offices: Offices, framework: str) -> 
     assert signed_out.headers["Location"].startswith(f"{ENDPOINT}/oidc/session/end?")
     assert logto.local.grants[-1].revoked
     # Nobody else finds the host of Logto.
-    assert set(office.network.proxy.asked) == {f"CONNECT {NAME}:443"}
+    assert set(office.network.proxy.requests) == {f"CONNECT {NAME}:443"}
     for path in (DISCOVERY, "/oidc/jwks", "/oidc/token", "/oidc/me", "/oidc/token/revocation"):
         assert logto.calls(path), path
 

@@ -180,7 +180,7 @@ def test_an_answer_that_was_not_given_leaves_no_trace(bake: Bake) -> None:
             text = f"{name}\n{content.decode(errors='replace')}".lower()
             for word, question in forbidden.items():
                 if word in text:
-                    faults.add(f"{name} says {word!r} without {question}")
+                    faults.add(f"{name} contains {word!r} without {question}")
     assert not faults, "\n".join(sorted(faults))
 
 

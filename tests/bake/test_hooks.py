@@ -31,6 +31,7 @@ UNHURRIED = settings(deadline=None)
 
 
 def rejected(**answers: Any) -> list[str]:
+    """Return the questions whose answers the pre_gen hook rejects."""
     bad: list[str] = CHECK.rejected(DEFAULTS | answers)
     return bad
 
@@ -104,14 +105,15 @@ def test_a_hook_reads_the_answers_unchanged(hook: str) -> None:
 # The message when answers are rejected
 
 
-def told(**answers: Any) -> str:
+def report(**answers: Any) -> str:
+    """Return the report of the pre_gen hook about these answers."""
     variables = DEFAULTS | {"_template": "gh:acme/cookiecutter-logto"} | answers
     text: str = CHECK.report(variables, CHECK.rejected(variables))
     return text
 
 
 def test_the_report_lists_all_problems_one_per_line() -> None:
-    text = told(project_slug="My Shop", logto_endpoint="logto.example", use_docker="maybe")
+    text = report(project_slug="My Shop", logto_endpoint="logto.example", use_docker="maybe")
     problems = [line for line in text.splitlines() if line.startswith("- ")]
     assert len(problems) == 3
     for line, question, answer in zip(
@@ -126,6 +128,7 @@ def test_the_report_lists_all_problems_one_per_line() -> None:
 
 
 def problem(**answers: Any) -> str:
+    """Return the message of the pre_gen hook about these answers, empty if all are good."""
     variables = {"_template": "gh:acme/cookiecutter-logto", **DEFAULTS, **answers}
     text: str = CHECK.problem(variables, CHECK.rejected(variables))
     return text
@@ -171,20 +174,22 @@ def test_the_check_knows_every_variable() -> None:
 
 
 def test_the_report_shortens_long_answers_and_escapes_invisible_characters() -> None:
-    line = told(project_name="a\n\u202e\x1b[2J\u00a0" + "x" * 10_000).splitlines()[2]
+    line = report(project_name="a\n\u202e\x1b[2J\u00a0" + "x" * 10_000).splitlines()[2]
     assert "a\\n\\u202e\\x1b[2J\\xa0xxx" in line
     assert len(line) < 400
     assert line.isprintable()
 
 
-def pasted(text: str) -> list[str]:
+def command_words(text: str) -> list[str]:
     """Return the words of the command in a report, as a POSIX shell splits them."""
     (line,) = [line for line in text.splitlines() if line.startswith("cookiecutter ")]
     return shlex.split(line)
 
 
 def test_the_command_repeats_the_good_answers_and_marks_the_bad_ones() -> None:
-    words = pasted(told(project_name="Ada's $HOME", project_slug="My Shop", use_docker=False))
+    words = command_words(
+        report(project_name="Ada's $HOME", project_slug="My Shop", use_docker=False)
+    )
     assert words[:3] == ["cookiecutter", "gh:acme/cookiecutter-logto", "--no-input"]
     given_answers = dict(word.split("=", 1) for word in words[3:])
     assert list(given_answers) == list(CHECK.RULES)
@@ -207,7 +212,7 @@ def test_the_command_starts_with_the_program_that_was_used(
 ) -> None:
     monkeypatch.setattr(sys, "prefix", prefix)
     monkeypatch.setenv("UV", uv)
-    command = told(ci="none ").splitlines()[-3]
+    command = report(ci="none ").splitlines()[-3]
     assert shlex.split(command)[: len(words)] == words
 
 
@@ -222,19 +227,19 @@ def test_a_message_on_a_terminal_wraps_between_words(run_hook: Any) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     done = run_hook("pre_gen_project", variables, stderr=terminal)
     os.close(terminal)
-    said = os.read(reader, 10_000).decode().replace("\r", "")
+    output = os.read(reader, 10_000).decode().replace("\r", "")
     os.close(reader)
     assert done.returncode == 1
-    *message, command, _, _, _ = said.split("\n")
+    *message, command, _, _, _ = output.split("\n")
     assert command.startswith("cookiecutter ")
     assert "'callback_url=\\CHANGE-ME'" in command
     assert all(len(line) <= 80 for line in message), message
     whole = run_hook("pre_gen_project", variables, stderr=subprocess.PIPE).stderr
-    assert whole.split() == said.split()
+    assert whole.split() == output.split()
 
 
 def test_the_command_keeps_the_version_and_the_folder(tmp_path: Path) -> None:
-    words = pasted(told(ci="none ", _checkout="v 1", _output_dir=str(tmp_path)))
+    words = command_words(report(ci="none ", _checkout="v 1", _output_dir=str(tmp_path)))
     assert words[3:7] == ["--checkout", "v 1", "--output-dir", str(tmp_path)]
 
 
@@ -268,6 +273,7 @@ STEPS = import_hook("post_gen_project", DEFAULTS)
 
 
 def steps(*, windows: bool = False, colour: bool = False, **answers: Any) -> str:
+    """Return the next steps that the post_gen hook prints for these answers."""
     text: str = STEPS.next_steps(
         all_variables(**answers), "bookstore", windows=windows, colour=colour
     )
@@ -275,6 +281,7 @@ def steps(*, windows: bool = False, colour: bool = False, **answers: Any) -> str
 
 
 def lines_after(text: str, heading: str) -> list[str]:
+    """Return the lines from a heading to the next empty line."""
     rest = text.split(heading)[1].splitlines()[1:]
     return [line.strip() for line in rest[: rest.index("")]]
 
@@ -405,7 +412,7 @@ def test_a_console_with_few_characters_fails_no_hook(run_hook: Run, encoding: st
     assert "\\U0001f4da" in done.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_console_that_cannot_be_written_to_fails_no_bake(run_hook: Run) -> None:
     with Path("/dev/full").open("w") as full:
         done = run_hook("post_gen_project", DEFAULTS, stdout=full, stderr=subprocess.PIPE)

@@ -152,9 +152,9 @@ import importlib, pathlib, types
 for path in [*pathlib.Path("app").rglob("*.py"), *pathlib.Path("logto_setup").rglob("*.py")]:
     name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
     assert isinstance(importlib.import_module(name), types.ModuleType)
-    package, _, own = name.rpartition(".")
+    package, _, module = name.rpartition(".")
     if package:
-        found = getattr(importlib.import_module(package), own)
+        found = getattr(importlib.import_module(package), module)
         assert isinstance(found, types.ModuleType), name
 """
     project.run("python", "-c", script)

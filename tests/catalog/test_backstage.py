@@ -296,7 +296,7 @@ def test_the_built_in_action_gets_every_variable_of_the_template() -> None:
 
 
 EXPRESSION = re.compile(r"\$\{\{(.+?)\}\}")
-EXPRESSIONS = Environment()  # noqa: S701, what it renders is no HTML
+EXPRESSIONS = Environment()  # noqa: S701, it renders no HTML
 
 
 def rendered(template: Any, parameters: dict[str, Any]) -> Any:

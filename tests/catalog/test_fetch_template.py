@@ -108,7 +108,7 @@ SHARED_NODES = (
     nodes.And, nodes.Compare, nodes.CondExpr, nodes.Const, nodes.Filter, nodes.Getattr, nodes.If,
     nodes.Name, nodes.Not, nodes.Operand, nodes.Or, nodes.Output, nodes.TemplateData,
 )  # fmt: skip
-JINJA = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701, what it renders is no HTML
+JINJA = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701, it renders no HTML
 
 
 def not_shared(source: str) -> list[str]:
@@ -141,7 +141,7 @@ def not_shared(source: str) -> list[str]:
 
 
 def is_boolean_or_list(node: nodes.Node) -> bool:
-    """Return whether an expression gives a boolean or a list, which the engines print differently."""
+    """Return whether the result is a boolean or a list, which the engines print differently."""
     if isinstance(node, nodes.Getattr):
         return isinstance(SETTINGS.get(node.attr), bool)
     return isinstance(node, nodes.And | nodes.Or | nodes.Not | nodes.Compare | nodes.List)

@@ -58,7 +58,7 @@ def test_the_app_listens_on_the_host_and_port_of_its_callback(
     try:
         socket.create_server(("::1", port), family=socket.AF_INET6).close()
     except OSError:
-        pytest.skip("no IPv6 here; to get it: sysctl net.ipv6.conf.lo.disable_ipv6=0")
+        pytest.skip("IPv6 is off. To enable: sysctl net.ipv6.conf.lo.disable_ipv6=0")
     project = bake(**answers | {"callback_url": f"http://{host}:{port}/callback/"})
     with project.start(str(answers["framework"]), "run") as process:
         process.wait_for(f"http://{host}:{port}/")

@@ -114,7 +114,7 @@ def docker_compose() -> list[str]:
             done = subprocess.run([*compose, "version"], capture_output=True)
             if done.returncode == 0:
                 return compose
-    pytest.skip("no docker compose here; to get it: apt-get install docker-compose")
+    pytest.skip("not installed: docker compose. To install: apt-get install docker-compose")
 
 
 def test_docker_compose_accepts_its_configuration(bake: Bake) -> None:

@@ -90,7 +90,9 @@ def test_pyright_finds_no_error(bake: Bake, answers: Answers, node: str) -> None
     project = bake(**answers)
     program = Path(__file__).parents[1] / "node/node_modules/pyright/index.js"
     if not program.exists():
-        pytest.skip("no pyright here; to get it: npm install --no-save --prefix tests/node pyright")
+        pytest.skip(
+            "not installed: pyright. To install: npm install --no-save --prefix tests/node pyright"
+        )
     folders = ["app", "dev", "logto_setup", "tests"]
     done = project.attempt(node, str(program), "--pythonpath", sys.executable, *folders)
     assert done.returncode == 0, done.stdout

@@ -56,7 +56,7 @@ def test_a_trace_has_the_calls_to_logto_but_not_the_authorization_code(
         "LOGTO_CALLBACK_URL": f"http://localhost:{port}/callback",
         "OTEL_PYTHON_EXCLUDED_URLS": excluded,
         "OTEL_TRACES_EXPORTER": "console",
-        # Milliseconds until a span is sent. Spans that are not sent yet are lost when the app stops.
+        # Milliseconds until a span is sent. A span that is not sent is lost when the app stops.
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",

@@ -157,7 +157,7 @@ async def hang_up() -> None:
 
 
 async def note() -> str:
-    """Write into the session and wait for `seconds`. With `refresh`, request an access token then."""
+    """Write into the session and wait for `seconds`. With `refresh`, get an access token then."""
     name = request.args["name"]
     session[name] = request.args.get("value", "")
     await asyncio.sleep(float(request.args.get("seconds", 0)))

@@ -38,7 +38,7 @@ class Office:
     def at(self, endpoint: str) -> "Office":
         """Give Logto this name."""
         self.network.connect(self.logto, endpoint)
-        self.network.proxy.asked.clear()
+        self.network.proxy.requests.clear()
         return self
 
 
@@ -67,7 +67,7 @@ def test_a_check_goes_through_the_proxy(
     assert done.failed == []
     assert done.checks["app_secret"]["found"] == "accepted"
     # Discovery, keys, authorization, token, sign-out, sign-in page.
-    assert office.network.proxy.asked == [f"CONNECT {NAME}:443"] * 6
+    assert office.network.proxy.requests == [f"CONNECT {NAME}:443"] * 6
 
 
 @both_frameworks
@@ -77,7 +77,7 @@ def test_provision_goes_through_the_proxy(offices: Offices, framework: str) -> N
     variables = {"LOGTO_ENDPOINT": ENDPOINT} | proxies(https=office.network.proxy.url)
     done = office.commands("provision", **variables, **office.trusted)
     assert (done.code, done.errors) == (0, "")
-    assert set(office.network.proxy.asked) == {f"CONNECT {NAME}:443"}
+    assert set(office.network.proxy.requests) == {f"CONNECT {NAME}:443"}
     assert office.check(**proxies(https=office.network.proxy.url), **office.trusted).failed == []
 
 
@@ -89,7 +89,7 @@ def test_http_goes_through_the_proxy_for_http(offices: Offices, framework: str) 
     variables = {"LOGTO_ENDPOINT": ENDPOINT, "LOGTO_MANAGEMENT_TOKEN_ENDPOINT": url} | both
     done = office.commands("provision", "--dry-run", **variables, **office.trusted)
     assert done.code == 0, done.text
-    assert office.network.proxy.asked[:2] == [f"POST {url}", f"CONNECT {NAME}:443"]
+    assert office.network.proxy.requests[:2] == [f"POST {url}", f"CONNECT {NAME}:443"]
 
 
 @both_frameworks
@@ -99,10 +99,10 @@ def test_no_proxy_avoids_the_proxy(offices: Offices, framework: str) -> None:
     for excepted in ("0.0.0.0", f"books.example, {direct.removeprefix('https://')}", "*"):  # noqa: S104
         proxy = proxies(https=office.network.proxy.url, no=excepted)
         assert office.check(direct, **proxy, **office.trusted).failed == []
-    assert office.network.proxy.asked == []
+    assert office.network.proxy.requests == []
     others = proxies(https=office.network.proxy.url, no="books.example")
     assert office.check(direct, **others, **office.trusted).failed == ["endpoint"]
-    assert office.network.proxy.asked == [f"CONNECT {direct.removeprefix('https://')}"]
+    assert office.network.proxy.requests == [f"CONNECT {direct.removeprefix('https://')}"]
 
 
 @both_frameworks
