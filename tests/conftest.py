@@ -30,16 +30,7 @@ pytest_plugins = (
 Bake = Callable[..., "BakedProject"]
 
 # Prefixes of variables that would configure the baked app or its tests. They are removed.
-INHERITED_SETTINGS = (
-    "COV_",
-    "FLASK_",
-    "LOGTO_",
-    "LOG_FORMAT",
-    "PYTEST_",
-    "QUART_",
-    "SESSION_",
-    "VIRTUAL_ENV",
-)
+IGNORED = ("COV_", "FLASK_", "LOGTO_", "LOG_FORMAT", "PYTEST_", "QUART_", "SESSION_", "VIRTUAL_ENV")
 
 # For each framework, the answers without any option, and the answers with all options. The
 # tests of a framework run in one worker.
@@ -139,9 +130,7 @@ def environment(**variables: str) -> dict[str, str]:
 
     The programs of this Python come first on the path.
     """
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(INHERITED_SETTINGS)
-    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(IGNORED)}
     path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
     return inherited | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | variables
 

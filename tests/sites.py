@@ -40,7 +40,10 @@ Fault = Callable[..., Iterable[bytes]]
 
 
 def both_frameworks(function: Any) -> Any:
-    """Run a test for each `framework`. One worker runs all tests of a framework."""
+    """Run a test for each `framework`.
+
+    One worker runs all tests of a framework, because they share their apps.
+    """
     return pytest.mark.parametrize(
         "framework",
         [pytest.param(name, marks=pytest.mark.xdist_group(f"{name} sites")) for name in FRAMEWORKS],
