@@ -173,8 +173,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    # A shell starts a background process with SIGINT ignored, and its child processes inherit
-    # that. Restore the default, because tests send Ctrl-C to their child processes.
+    # A background process ignores SIGINT, and its child processes would ignore SIGINT, too. Tests
+    # send Ctrl-C to their child processes, so restore the default.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -70,7 +70,7 @@ def cut_off(
     app: WSGI, environ: dict[str, Any], start: Any, over: threading.Event
 ) -> Iterable[bytes]:
     """Close the connection without a response."""
-    # Without this, the server would keep the connection for the next request.
+    # Without the shutdown, the server would keep the connection for the next request.
     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError
 

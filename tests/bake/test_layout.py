@@ -133,7 +133,7 @@ def test_no_modules_import_each_other(bake: Bake, framework: str, folder: str) -
     for path in (root / folder).rglob("*.py"):
         name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         graph[name] = {module for module in imports(path, root) if module.startswith(folder)}
-    # Leave packages out: a package imports its modules, and `from . import module` its package.
+    # Leave packages out: a package imports its modules, and `from . import x` names the package.
     packages = {name for name in graph if (root / name.replace(".", "/")).is_dir()}
     while removable := {
         name for name, needed in graph.items() if not needed & (graph.keys() - packages)

@@ -80,7 +80,7 @@ def test_every_text_has_the_line_endings_of_unix() -> None:
 
 
 def test_a_checkout_on_windows_keeps_the_line_endings(tmp_path: Path) -> None:
-    # Without this, the same bake has other bytes on Windows, and cruft shows every line as changed.
+    # Without .gitattributes, a bake has other bytes on Windows, and cruft shows every line changed.
     shutil.copy(ROOT / ".gitattributes", tmp_path)
     (tmp_path / "app.py").write_bytes(b"pass\n")
     git(tmp_path, "init", "--quiet")

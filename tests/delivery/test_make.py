@@ -44,7 +44,7 @@ def installed(clone: Path) -> Path:
 def make(clone: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run make in a clone."""
     env = environment(**variables)
-    # A make that runs these tests sets these variables. They would change the options here.
+    # If make runs these tests, it sets these variables. They would change the options here.
     env = {name: value for name, value in env.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
     return subprocess.run(
         ["make", *words],
