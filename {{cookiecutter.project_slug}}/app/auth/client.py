@@ -78,7 +78,7 @@ class AppLogtoClient(LogtoClient):
         """Begin a sign-in, without a change of the session. Raises LogtoUnavailable.
 
         Takes the registered redirect URI, and parameters of Logto's authorization endpoint. Returns
-        the URL of the sign-in page, the `state`, and the values that `finish_sign_in` needs later.
+        the URL of the sign-in page, the `state`, and the attempt, which `finish_sign_in` needs.
         """
         data: dict[str, Any] = {}
         async with self._calling():
@@ -96,7 +96,7 @@ class AppLogtoClient(LogtoClient):
     ) -> dict[str, Any]:
         """Exchange the code of a callback for tokens (OpenID Connect Core, 3.1.3).
 
-        Takes the values from `begin_sign_in` and the query of the callback. Returns the new
+        Takes the attempt from `begin_sign_in` and the query of the callback. Returns the new
         session: tokens, and verified claims as `user`. Raises LogtoUnavailable and SignInInvalid.
         """
         # Refuse the response of another issuer (RFC 9207, 2.4).
@@ -162,8 +162,7 @@ class AppLogtoClient(LogtoClient):
             self._storage.delete("accessTokenMap")
             await self.access_token()
             raise LogtoUnavailable(str(error)) from None
-        if found["sub"] != session["user"]["sub"]:
-            # OpenID Connect Core, 5.3.2.
+        if found["sub"] != session["user"]["sub"]:  # OpenID Connect Core, 5.3.2.
             raise SessionEnded("userinfo is about another user")
         return found
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=BaseModel)
 
 TIME_LIMIT = 10.0  # Seconds that a request waits for Logto.
-RETRY = 5.0  # Seconds between two attempts to fetch discovery and keys, if the first one failed.
+RETRY = 5.0  # Seconds between two attempts to fetch discovery and keys, if the first failed.
 PAUSE = 30.0  # Seconds after Logto did not respond, in which signed-in users do not wait again.
 MAX_PAUSE = 60  # The most seconds of a `Retry-After` header that the app respects.
 SIZE_LIMIT = 2**20  # The most bytes of a response that the app reads.
@@ -232,8 +232,7 @@ class Oidc(OidcCore):
             url, seconds = f"{self.issuer}/.well-known/openid-configuration", TIME_LIMIT / 2
             response = await request("GET", url, seconds=seconds)
             metadata = _checked(response, OidcProviderMetadata)
-            # OpenID Connect Discovery, 4.3.
-            if metadata.issuer != self.issuer:
+            if metadata.issuer != self.issuer:  # OpenID Connect Discovery, 4.3.
                 reason = f"its issuer is {printable(metadata.issuer)}, not {self.issuer}"
                 raise LogtoUnavailable(reason)
             published = {"revocation_endpoint": f"{self.issuer}/token/revocation"} | response.json

@@ -19,7 +19,7 @@ from .stores import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-QUERY_CHARACTERS = "!$%&'()*+,/:;=?@"  # Allowed in a query (RFC 3986, 3.4), with `%` for quotes.
+QUERY_CHARACTERS = "!$%&'()*+,/:;=?@"  # Allowed in a query (RFC 3986, 3.4), plus `%` of escapes.
 
 
 def wants_json() -> bool:

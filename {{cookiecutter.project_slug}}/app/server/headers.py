@@ -154,7 +154,8 @@ def open_to_other_sites(view: View) -> View:
 def from_own_site(request: Any = request) -> bool:
     """Return whether the request is from this app's pages or the user, according to the browser.
 
-    Without both headers, the client is not a browser (Go 1.25, `http.CrossOriginProtection`).
+    This follows `http.CrossOriginProtection` of Go 1.25: a request without both headers is
+    accepted, because the client is not a browser.
     """
     if site := request.headers.get("Sec-Fetch-Site"):
         return site in ("same-origin", "none")

@@ -50,7 +50,8 @@ def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}, **changes:
 def to_own_host(*, again: bool = False) -> ResponseReturnValue | None:
     """Redirect to the same page on the configured host, because cookies belong to one host.
 
-    To avoid a loop behind a proxy that changes Host, a second redirect in 30 s needs `again`.
+    Return None if the request is already on this host. A proxy may replace the Host header, so to
+    avoid a loop, a second redirect within 30 seconds needs `again`.
     """
     origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
     own = urlsplit(origin).netloc

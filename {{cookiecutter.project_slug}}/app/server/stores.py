@@ -111,7 +111,7 @@ class SQLiteStore:
         return int({{ cookiecutter.__await }}self._execute(ended, f"{self._prefix}%", sid, sub))
 
     {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
-        """Take a lock for `ttl` seconds, or until `delete`. Return False if the lock is taken."""
+        """Take a lock for `ttl` seconds, or until `delete`. Return False if it is already taken."""
         taken = """INSERT INTO sessions VALUES (?1, '', ?2 + ?3, NULL, NULL) ON CONFLICT (key)
             DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?2"""
         return bool({{ cookiecutter.__await }}self._execute(taken, self._prefix + key, time.time(), ttl))
