@@ -20,7 +20,7 @@ sys.path.insert(0, os.getcwd())  # noqa: PTH109
 import jwt
 from app import create_app
 from app.auth import access_token_required
-from app.auth.bearer import RememberedTokens
+from app.auth.bearer import TokenCache
 from app.config import Config
 from dev.local_logto import LocalLogto  # type: ignore[import-not-found]
 from one_page import asgi_page, wsgi_page  # type: ignore[import-not-found]
@@ -68,7 +68,7 @@ def main() -> None:
 
         def forget() -> None:
             for each in (app, bare):
-                each.extensions["remembered_tokens"] = RememberedTokens()
+                each.extensions["token_cache"] = TokenCache()
 
         calls: dict[str, Call] = {
             "decode": lambda token: jwt.decode(token, key, **about),

@@ -17,10 +17,10 @@ Sites = Callable[..., Site]
 WORDS = {
     400: "This request is not valid",
     401: "You are not signed in",
-    403: "You may not do this",
-    404: "There is no such page",
-    405: "This page does not accept that",
-    413: "That is too large",
+    403: "You cannot do this",
+    404: "This page does not exist",
+    405: "This page cannot be used like this",
+    413: "This is too large",
     429: "Too many requests",
     503: "This page is unavailable",
     418: "This did not work",
@@ -83,7 +83,7 @@ def test_without_the_store_pages_have_no_navigation(
         browser.http.cookies.set("bookstore-session", "of-an-earlier-file".ljust(43, "x"))
         down, elsewhere = browser.get("/profile"), browser.get("/nowhere")
         assert_says(down, 503, "This page is unavailable", "/profile")
-        assert_says(elsewhere, 404, "There is no such page")
+        assert_says(elsewhere, 404, "This page does not exist")
         for response in (down, elsewhere):
             assert "<nav" not in response.text
             assert HOME in response.text

@@ -145,7 +145,7 @@ def test_a_resource_that_is_refused_is_a_403_and_the_session_goes_on(
     browser.sign_in()
     refusal = oidc_error(error, status)
     with site.log_lines() as lines, site.logto.fault("/oidc/token", refusal):
-        assert_says(browser.get("/test/neighbour"), 403, "You may not do this")
+        assert_says(browser.get("/test/neighbour"), 403, "You cannot do this")
     assert any("Access token refused by Logto" in line and error in line for line in lines)
     assert browser.get("/test/guarded").text.startswith(ALICE)
     assert end_pause(site) == 0

@@ -236,7 +236,7 @@ def test_a_resource_that_logto_does_not_grant_is_a_403_and_the_session_lives_on(
     browser.sign_in()
     refused = browser.get("/test/neighbour")
     assert refused.status_code == 403
-    assert "You may not do this" in refused.text
+    assert "You cannot do this" in refused.text
     assert browser.get("/test/guarded").status_code == 200
 
 

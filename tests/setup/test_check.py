@@ -405,7 +405,7 @@ def test_nothing_listens_there(logto: Commands) -> None:
     with logto.logto.unreachable():
         done = logto.check()
     assert done.failed == ["endpoint"]
-    assert "nothing listens there" in done.checks["endpoint"]["found"]
+    assert "no server accepts the connection" in done.checks["endpoint"]["found"]
     assert "python -m dev" in done.checks["endpoint"]["fix"]
 
 

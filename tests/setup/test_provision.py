@@ -210,7 +210,7 @@ def test_a_connector_that_is_there_needs_no_secret_again(logto: Commands) -> Non
     [
         (["LOGTO_M2M_APP_ID", "LOGTO_M2M_APP_SECRET"], "Machine-to-machine"),
         (["AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"], "az ad app create"),
-        (["LOGTO_ENDPOINT", "LOGTO_APP_ID"], "The configuration is not complete"),
+        (["LOGTO_ENDPOINT", "LOGTO_APP_ID"], "The configuration is not valid"),
     ],
 )
 def test_missing_variables_are_named_before_anything_is_sent(

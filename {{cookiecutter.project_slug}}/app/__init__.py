@@ -33,14 +33,14 @@ def create_app(config: Config | None = None) -> {{ cookiecutter.framework | capi
     {% endif %}
     app.register_blueprint(pages.bp)
 
-    # The last step: the callback must not have the path of another page.
+    # Add sign-in last: this checks that no other page has the path of the callback.
     {% if cookiecutter.api_resource %}
     auth.init_app(app, api.SCOPES)
     {% else %}
     auth.init_app(app)
     {% endif %}
     {% if cookiecutter.framework == "quart" %}
-    # Every blueprint inherits a plain function, for which Quart would start a thread on each page.
+    # Each blueprint has a sync context processor. Quart would start a thread for it on each page.
     inherited = health.bp.template_context_processors[None]
     for processors in app.template_context_processors.values():
         processors[:] = [function for function in processors if function not in inherited]

@@ -19,15 +19,15 @@ import click
 from dotenv import load_dotenv
 from environs import Env, EnvValidationError, ValidationError, validate
 from redis import ConnectionPool, RedisError
-from redis.asyncio import RedisCluster  # This one connects when it is used.
+from redis.asyncio import RedisCluster  # The asyncio class connects only when it is used.
 from redis.exceptions import RedisClusterException
 
 CONNECTORS: dict[str, tuple[str, str]] = {
     "azuread": ("Microsoft", "social:azuread"),
 }
-"""A button per sign-in: the NAME in `/sign-in?connector=NAME`, the label, Logto's `direct_sign_in`.
+"""The sign-in buttons. `/sign-in?connector=NAME` uses NAME: (label, `direct_sign_in` for Logto).
 
-Others: `"google": ("Google", "social:google")`, `"acme": ("Acme", "sso:<ID of the connector>")`.
+More: `"google": ("Google", "social:google")`, `"acme": ("Acme", "sso:<ID of the connector>")`.
 """
 
 SLUG = "{{ cookiecutter.project_slug }}"
@@ -38,27 +38,27 @@ HINTS = {
     "LOGTO_ENDPOINT": "Logto Console > Applications > your app > Endpoints & Credentials.",
     "LOGTO_APP_ID": "Logto Console > Applications > your app > App ID.",
     "LOGTO_APP_SECRET": "Logto Console > Applications > your app > App secrets.",
-    "LOGTO_CALLBACK_URL": "Listed under Redirect URIs in Logto: http://localhost:3000/callback.",
+    "LOGTO_CALLBACK_URL": "A Redirect URI in Logto. Example: http://localhost:3000/callback.",
     {% if cookiecutter.api_resource %}
     "LOGTO_API_RESOURCE": "Logto Console > API resources > your API > API identifier.",
     "API_ALLOWED_ORIGINS": "Example: https://shop.example,https://admin.example.",
     {% endif %}
-    "APPLICATION_ROOT": "The path under which the app lives on a shared host.",
+    "APPLICATION_ROOT": "The path of the app on a shared host. Example: /bookstore.",
     "SESSION_URL": "Examples: sqlite:///sessions.sqlite3, redis://localhost:6379/0.",
     "SESSION_LIFETIME_HOURS": "A whole number of hours, 1 or more. Example: 12.",
-    "SESSION_IDLE_HOURS": "A whole number of hours; 0 for no limit.",
+    "SESSION_IDLE_HOURS": "A whole number of hours, or 0 for no limit. Example: 2.",
 }
 
 
 class ConfigError(click.ClickException):
-    """The configuration cannot be used. `{{ cookiecutter.framework }} run` ends with the message and no traceback."""
+    """The configuration is wrong. `{{ cookiecutter.framework }} run` shows the message and no traceback."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """The settings of one app. {{ cookiecutter.framework | capitalize }} has each of them as `app.config[NAME]`.
 
-    A setting with a type is read from the environment variable of its name.
+    A setting with a type annotation is read from the environment variable of the same name.
     """
 
     APP_NAME = "{{ cookiecutter.project_name }}"
@@ -80,7 +80,7 @@ class Config:
     SECRET_KEY: str | None = field(default=None, repr=False)
     SESSION_URL: str = field(default="sqlite:///sessions.sqlite3", repr=False)
     SESSION_LIFETIME_HOURS: int = 12
-    SESSION_IDLE_HOURS: int = 0  # Without a limit.
+    SESSION_IDLE_HOURS: int = 0  # 0 is no limit.
     LOG_FORMAT: str = "text"
 
     @classmethod
@@ -95,7 +95,7 @@ class Config:
         {% endif %}
         for setting in fields(cls):
             name, default = setting.name, ... if setting.default is MISSING else setting.default
-            # A mounted secret can end with a newline. A variable that is empty counts as not set.
+            # A mounted secret can end with a newline. An empty variable counts as not set.
             if value := os.environ.pop(name, "").strip():
                 os.environ[name] = value
             read = readers.get(setting.type, env.str)
@@ -108,7 +108,7 @@ class Config:
 
     @property
     def ORIGIN(self) -> str:
-        """The app's own origin: scheme, host and port of the callback URL, as browsers send it."""
+        """The app's origin, as browsers send it: scheme, host and port of the callback URL."""
         url = urlsplit(self.LOGTO_CALLBACK_URL)
         default = ":443" if url.scheme == "https" else ":80"
         return f"{url.scheme}://{url.netloc.lower().removesuffix(default)}"
@@ -130,13 +130,13 @@ class Config:
 
     @property
     def SESSION_PREFIX(self) -> str:
-        """The beginning of all keys in the session store: another Logto or app has other keys."""
+        """The prefix of all keys in the session store, different for each Logto and app ID."""
         names = f"{self.LOGTO_ENDPOINT.rstrip('/')} {self.LOGTO_APP_ID}"
         return f"{hashlib.sha256(names.encode()).hexdigest()[:12]}:"
 
     @property
     def SESSION_COOKIE_NAME(self) -> str:
-        """The name of the cookie. Apps under other paths of the host have other names."""
+        """The name of the session cookie, different for each app path on a shared host."""
         return "-".join([SLUG, *self.HOME_PATH.split("/")[1:-1], "session"])
 
     @property
@@ -152,17 +152,17 @@ class Config:
 
 def _report(error: EnvValidationError) -> str:
     assert isinstance(error.error_messages, Mapping)
-    lines = ["The configuration is not complete:"]
+    lines = ["The configuration is not valid:"]
     for name, messages in error.error_messages.items():
         what = " ".join(messages).replace("Environment variable ", "").replace(f'"{name}" ', "")
         lines.append(f"  {name}: {what.rstrip('.')}. {HINTS.get(name, '')}".rstrip())
-    lines.append(f"Set them in the environment or in {PROJECT_DIR / '.env'}")
+    lines.append(f"Set these variables in the environment or in {PROJECT_DIR / '.env'}")
     return "\n".join(lines)
 
 
 def _web_url(value: str) -> None:
     if "@" in value:
-        # The text before it may be a password.
+        # Do not show the value, because the text before the @ can be a password.
         raise ValidationError("must not contain an @")
     try:
         url = urlsplit(value)
@@ -171,15 +171,15 @@ def _web_url(value: str) -> None:
     except ValueError:
         host, complete = "", False
     if not complete or not re.fullmatch(r"[a-z0-9.:_-]+", host) or re.search("[^!-~]|[?#]", value):
-        raise ValidationError(f"{value!r} is not a plain http(s) URL")
+        raise ValidationError(f"{value!r} is not an http(s) URL without ?, # and spaces")
     if value.lower().startswith("http:") and not LOOPBACK.fullmatch(host):
-        raise ValidationError(f"{value!r} must begin with https://, as it is not on this machine")
+        raise ValidationError(f"{value!r} must begin with https://, because it is not localhost")
 
 
 def _web_origin(value: str) -> None:
     _web_url(value)
     if urlsplit(value).path not in ("", "/"):
-        raise ValidationError(f"{value!r} must end after the host, without a path")
+        raise ValidationError(f"{value!r} must end after the host: remove the path")
 
 
 {% if cookiecutter.api_resource %}
@@ -189,18 +189,18 @@ def _web_origins(values: list[str]) -> None:
 
 
 def _absolute_uri(value: str) -> None:
-    # Without a fragment (RFC 8707, 2).
+    # A fragment is not allowed (RFC 8707, 2).
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[]!$%&'()*+,./0-9:;=?@A-Z[_a-z~-]+", value):
         raise ValidationError(f"{value!r} is not an absolute URI")
 
 
 {% endif %}
 def check_callback_url(value: str) -> None:
-    """Raise ValidationError if this cannot be a callback URL of the app."""
+    """Check that the value can be the app's callback URL. Raises ValidationError."""
     _web_url(value)
     path, root = urlsplit(value).path, os.environ.get("APPLICATION_ROOT", "").rstrip("/")
     if not path.startswith(f"{root}/"):
-        raise ValidationError(f"{value!r} must be below APPLICATION_ROOT, {root!r}")
+        raise ValidationError(f"{value!r} must have a path below APPLICATION_ROOT, {root!r}")
     # Browsers resolve the segments `.` and `..` before they send a path.
     direct = posixpath.normpath(path) == path.rstrip("/")
     if not direct or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", path):
@@ -221,10 +221,10 @@ def _session_url(value: str) -> None:
             RedisCluster.from_url(url)
     except (RedisClusterException, RedisError, TypeError, ValueError):
         raise ValidationError(
-            "is not the URL of a Redis; in a password, write : / ? # @ as % and their code"
+            "is not a Redis URL; in a password, write : / ? # @ as %3A %2F %3F %23 %40"
         ) from None
     if not re.fullmatch("/?[0-9]*", urlsplit(value).path):
-        raise ValidationError("must end with the number of a database, or without one")
+        raise ValidationError("must end with a database number such as /0, or without a path")
 
 
 RULES = {

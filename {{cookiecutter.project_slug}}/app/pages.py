@@ -10,14 +10,14 @@ bp = Blueprint("pages", __name__)
 
 @bp.get("/")
 {{ cookiecutter.__async }}def home() -> str:
-    """Show the ways to sign in, or a page for the signed-in user."""
+    """Show the sign-in buttons, or a page for the signed-in user."""
     return {{ cookiecutter.__await }}render_template("home.html", connectors=CONNECTORS)
 
 
 @bp.get("/profile")
 @sign_in_required
 async def profile() -> str:
-    """Show what Logto knows about the user: as of now, or as of the sign-in if Logto is down."""
+    """Show the user's current data from Logto, or the data from the sign-in if Logto is down."""
     claims, fresh = current_user.claims, True
     try:
         claims = claims | await logto.user_info()

@@ -10,7 +10,7 @@ from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize 
 from ..config import ConfigError
 from . import logout, routes
 {% if cookiecutter.api_resource %}
-from .bearer import RememberedTokens, access_token_required, current_token
+from .bearer import TokenCache, access_token_required, current_token
 {% endif %}
 from .client import AppLogtoClient, SessionEnded, logto
 from .logout import logto_event
@@ -36,19 +36,19 @@ __all__ = [
 
 {% if cookiecutter.api_resource %}
 def init_app(app: {{ cookiecutter.framework | capitalize }}, api_scopes: Iterable[str]) -> None:
-    """Add sign-in with Logto, after all other pages: the callback must have a path of its own.
+    """Add sign-in with Logto. Call this function last, after all other pages are added.
 
-    Takes the scopes of the API that users can have. Raises ConfigError if the path of
-    LOGTO_CALLBACK_URL is the path of another page.
+    Takes the scopes of the API that users can have. Raises ConfigError if another page has the
+    path of LOGTO_CALLBACK_URL.
     """
     app.extensions["logto_client"] = AppLogtoClient(app.config, api_scopes)
-    app.extensions["remembered_tokens"] = RememberedTokens()
+    app.extensions["token_cache"] = TokenCache()
 {% else %}
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
-    """Add sign-in with Logto, after all other pages. Raises ConfigError if one has the callback's path."""
+    """Add sign-in, after all other pages. Raises ConfigError if a page has the callback's path."""
     app.extensions["logto_client"] = AppLogtoClient(app.config)
 {% endif %}
-    app.jinja_env.globals["current_user"] = current_user  # For imported macros.
+    app.jinja_env.globals["current_user"] = current_user  # Imported macros see only globals.
     app.context_processor(add_user)
     app.register_blueprint(routes.bp)
     app.register_blueprint(logout.bp)
@@ -57,5 +57,5 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     path = "/" + path.removeprefix(app.config["HOME_PATH"]).removeprefix("/")
     used = {rule.rule.rstrip("/") for rule in app.url_map.iter_rules() if not rule.arguments}
     if path.rstrip("/") in used or path.startswith(f"{app.static_url_path}/"):
-        raise ConfigError(f"LOGTO_CALLBACK_URL: {path!r} is the path of another page; change it.")
+        raise ConfigError(f"LOGTO_CALLBACK_URL: a page has the path {path!r}. Choose another path.")
     app.add_url_rule(path, "auth.callback", routes.callback, strict_slashes=False)

@@ -1,6 +1,6 @@
 """The Logto SDK's client: begin and finish a sign-in, get tokens and claims, sign out.
 
-Each workaround for SDK 0.2.1 stands beside the fault, to be deleted when the SDK is fixed.
+A comment marks each workaround for SDK 0.2.1. Delete the workaround when the SDK is fixed.
 """
 
 import asyncio
@@ -36,15 +36,15 @@ from .storage import SessionStorage
 log = logging.getLogger(__name__)
 
 VERIFIED: Any = {"verify_signature": False}  # The SDK has just verified the token.
-LOCK_LIFETIME = 20  # Seconds after which the lock of a refresh ends, if its process was killed.
+LOCK_LIFETIME = 20  # Seconds until the lock of a refresh expires, if its process was killed.
 
 
 class SessionEnded(Exception):
-    """Logto does not confirm the session any more: the user must sign in again."""
+    """Logto does not confirm the session any more, so the user must sign in again."""
 
 
 class AppLogtoClient(LogtoClient):
-    """One client for all threads and event loops: what belongs to a user is in the session."""
+    """The client for all threads and event loops. The data of each user is in the session."""
 
     {% if cookiecutter.api_resource %}
     def __init__(self, config: Mapping[str, Any], api_scopes: Iterable[str]) -> None:
@@ -56,15 +56,15 @@ class AppLogtoClient(LogtoClient):
         """Take the app's configuration."""
         resources, scopes = config["LOGTO_RESOURCES"].split(), config["LOGTO_SCOPES"].split()
     {% endif %}
-        # The SDK compares scopes with members of this enumeration, never with texts.
+        # The SDK recognizes its scopes only as members of this enumeration, not as strings.
         members: dict[str, Any] = {scope.value: scope for scope in UserInfoScope}
         sdk_config = LogtoConfig(
-            # With a slash at its end, the SDK builds wrong URLs.
+            # The SDK builds wrong URLs if the endpoint ends with a slash.
             endpoint=config["LOGTO_ENDPOINT"].rstrip("/"),
             appId=config["LOGTO_APP_ID"],
             appSecret=config["LOGTO_APP_SECRET"],
             scopes=[members.get(scope, scope) for scope in scopes],
-            # Logto gives tokens only for resources that were requested at sign-in.
+            # Logto issues tokens only for resources that were requested at sign-in.
             resources=resources,
         )
         super().__init__(sdk_config, storage=SessionStorage())
@@ -75,15 +75,15 @@ class AppLogtoClient(LogtoClient):
     async def begin_sign_in(
         self, redirect_uri: str, **parameters: str
     ) -> tuple[str, str, dict[str, str]]:
-        """Begin a sign-in, and leave the session as it is. Raises LogtoUnavailable.
+        """Begin a sign-in, without a change of the session. Raises LogtoUnavailable.
 
         Takes the registered redirect URI, and parameters of Logto's authorization endpoint. Returns
-        the URL of the sign-in page, the `state`, and the attempt that `finish_sign_in` needs.
+        the URL of the sign-in page, the `state`, and the attempt, which `finish_sign_in` needs.
         """
         data: dict[str, Any] = {}
         async with self._calling():
             url = await self._with_storage(data).signIn(redirect_uri)
-        # `signIn` takes no parameters, and sends no nonce.
+        # `signIn` accepts no parameters and sends no nonce, so add them to its URL.
         parameters["nonce"] = secrets.token_urlsafe(16)
         page, _, query = url.partition("?")
         url = f"{page}?{urlencode(parse_qs(query) | parameters, doseq=True)}"
@@ -96,10 +96,10 @@ class AppLogtoClient(LogtoClient):
     ) -> dict[str, Any]:
         """Exchange the code of a callback for tokens (OpenID Connect Core, 3.1.3).
 
-        Takes the attempt and the query of the callback. Returns the content of the new session: the
-        tokens, and the verified claims as `user`. Raises LogtoUnavailable and SignInInvalid.
+        Takes the attempt from `begin_sign_in` and the query of the callback. Returns the new
+        session: tokens, and verified claims as `user`. Raises LogtoUnavailable and SignInInvalid.
         """
-        # RFC 9207, 2.4.
+        # Refuse the response of another issuer (RFC 9207, 2.4).
         if callback.get("iss", self.issuer) != self.issuer:
             raise SignInInvalid(f"iss is {printable(callback['iss'])}")
         if error := callback.get("error"):
@@ -107,29 +107,29 @@ class AppLogtoClient(LogtoClient):
             unavailable = error in ("server_error", "temporarily_unavailable")
             raise LogtoUnavailable(reason) if unavailable else SignInInvalid(reason)
         if not callback.get("code"):
-            raise SignInInvalid("there is no code")
-        # A separate storage: the SDK would leave one user's access tokens to the next user.
+            raise SignInInvalid("the callback has no code")
+        # Use a separate storage: the SDK would keep the access tokens of the previous user.
         data: dict[str, Any] = {"signInSession": attempt["signInSession"]}
         query = urlencode({"code": callback["code"], "state": callback["state"]})
         async with self._calling():
             announced = "authorization_response_iss_parameter_supported"  # RFC 9207, 3.
             if self.oidc.published.get(announced) and "iss" not in callback:
-                raise SignInInvalid("there is no iss")
+                raise SignInInvalid("the callback has no iss")
             redirect_uri = json.loads(attempt["signInSession"])["redirectUri"]
             await self._with_storage(data).handleSignInCallback(f"{redirect_uri}?{query}")
         if "idToken" not in data:
             raise SignInInvalid("Logto sent no ID token")
         claims = jwt.decode(data["idToken"], options=VERIFIED)
         if claims.get("nonce") != attempt["nonce"]:
-            raise SignInInvalid("the nonce is not that of this sign-in")
+            raise SignInInvalid("the nonce of the ID token is from another sign-in")
         return data | {"user": claims}
 
     async def access_token(self, resource: str = "") -> str:
         """Return the user's access token for a resource, or for userinfo. Refresh it if needed.
 
-        If several requests of a session need it at once, in any number of processes, one refreshes.
-        Raises SessionEnded if Logto rejects the refresh token or there is none, NotGranted if Logto
-        does not grant the resource, and LogtoUnavailable. After the last two, the session continues.
+        Only one of a session's parallel requests sends the refresh, even in several processes.
+        Raises SessionEnded if Logto rejects the refresh token or there is none. Other errors do not
+        end the session: NotGranted, if Logto refuses the resource, and LogtoUnavailable.
         """
         if token := self._getAccessToken(resource):
             return token
@@ -145,25 +145,24 @@ class AppLogtoClient(LogtoClient):
         return self._getAccessToken("") is None and not self._paused
 
     async def keep_alive(self) -> None:
-        """Let Logto confirm the session, or raise SessionEnded. Ignore an unavailable Logto."""
+        """Ask Logto to confirm the session. Raises SessionEnded. If Logto is down, only log it."""
         try:
             await self.access_token()
         except LogtoUnavailable as error:
             log.warning("Refresh postponed, Logto is unavailable: %s", error)
 
     async def user_info(self) -> dict[str, Any]:
-        """Fetch the current claims (OpenID Connect Core, 5.3). Raises what `access_token` raises."""
+        """Fetch current claims (OpenID Connect Core, 5.3). Raises the errors of `access_token`."""
         token = await self.access_token()
         try:
             async with self._calling(signed_in=True):
                 found = (await self.oidc.fetchUserInfo(token)).model_dump()
         except SignInInvalid as error:
-            # The access token was revoked, or has expired early. A refresh tells which.
+            # The token was revoked or expired early. The refresh shows whether the session ended.
             self._storage.delete("accessTokenMap")
             await self.access_token()
             raise LogtoUnavailable(str(error)) from None
-        if found["sub"] != session["user"]["sub"]:
-            # OpenID Connect Core, 5.3.2.
+        if found["sub"] != session["user"]["sub"]:  # OpenID Connect Core, 5.3.2.
             raise SessionEnded("userinfo is about another user")
         return found
 
@@ -186,7 +185,7 @@ class AppLogtoClient(LogtoClient):
 
     @asynccontextmanager
     async def _calling(self, *, signed_in: bool = False) -> AsyncIterator[None]:
-        """Limit the time of calls to Logto. After a failure, let no signed-in user wait."""
+        """Limit the time of calls to Logto. After a failure, `signed_in` calls fail for a while."""
         if signed_in and self._paused:
             raise LogtoUnavailable("it did not respond a moment ago")
         try:
@@ -206,17 +205,17 @@ class AppLogtoClient(LogtoClient):
         return time.monotonic() < self._paused_until
 
     async def _refresh(self, resource: str) -> str:
-        """Refresh once, even if many requests need it, and save the result.
+        """Refresh the tokens once, even if several requests need new tokens, and save the result.
 
         The SDK refreshes in every request. If refresh tokens rotate, a second use ends the session.
         """
         if session.key is None:
-            # The user has signed in during this request.
+            # The user signed in during this request, and the session is not saved yet.
             {{ cookiecutter.__await }}session.commit()
         started, lock = time.monotonic(), f"refresh:{session.key}"
         while not {{ cookiecutter.__await }}store.lock(lock, LOCK_LIFETIME):
             if self._paused or time.monotonic() - started > TIME_LIMIT / 2:
-                raise LogtoUnavailable("another request waits for its tokens")
+                raise LogtoUnavailable("another request still waits for new tokens")
             await asyncio.sleep(0.05)
             {{ cookiecutter.__await }}session.reload()
             if token := self._getAccessToken(resource):
@@ -224,7 +223,7 @@ class AppLogtoClient(LogtoClient):
         try:
             {{ cookiecutter.__await }}session.reload()
             if not session.get("refreshToken"):
-                raise SessionEnded("it was ended, or it has no refresh token")
+                raise SessionEnded("the session was deleted, or has no refresh token")
             async with self._calling(signed_in=True):
                 token = await self.getAccessToken(resource)
             assert token
@@ -232,13 +231,13 @@ class AppLogtoClient(LogtoClient):
             # OpenID Connect Core, 12.2.
             other_nonce = user.get("nonce") and claims.get("nonce") not in (None, user["nonce"])
             if claims["sub"] != user["sub"] or other_nonce:
-                raise SessionEnded("the refreshed ID token is of another user or sign-in")
+                raise SessionEnded("the new ID token belongs to another user or sign-in")
             session["user"] = claims
             {{ cookiecutter.__await }}session.commit()
         except SignInInvalid as error:
             raise SessionEnded(str(error)) from error
         finally:
-            # If it cannot be released, the lock ends with its time to live.
+            # If the store fails now, the lock expires after LOCK_LIFETIME.
             with suppress(StoreUnavailable):
                 {{ cookiecutter.__await }}store.delete(lock)
         return token

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 
 import jwt
 
-MAX_AGE = 300.0  # Seconds after which keys are fetched again: Logto may have withdrawn one.
+MAX_AGE = 300.0  # Seconds after which keys are fetched again: Logto may have withdrawn a key.
 MIN_INTERVAL = 30.0  # Seconds between two fetches that tokens from outside can cause.
 MAX_WAIT = 2.0  # Seconds that a request waits while another request fetches the keys.
 
 
 class KeySet:
-    """The keys. One request at a time fetches them, and the others use the known keys."""
+    """The keys by ID. One request at a time fetches the keys; the others use the known keys."""
 
     def __init__(self, fetch: Callable[[], Awaitable[dict[str, jwt.PyJWK]]]) -> None:
         self._fetch = fetch
@@ -48,17 +48,17 @@ class KeySet:
             await self.refresh(10.0 if trusted else MAX_WAIT)
             key = self.known(token)
         if key is None:
-            raise jwt.InvalidTokenError("Logto publishes no such key")
+            raise jwt.InvalidTokenError("Logto publishes no key with the ID in the token")
         return key
 
     async def refresh(self, max_wait: float = MAX_WAIT) -> None:
-        """Fetch the keys. If another request does so, wait for it, or raise TimeoutError."""
+        """Fetch the keys, or wait while another request fetches the keys. Raises TimeoutError."""
         seen = self._fetched_at
         {% if cookiecutter.framework == "quart" %}
         async with asyncio.timeout(max_wait):
             await self._lock.acquire()
         {% else %}
-        # Two tasks of one view share an event loop, so this must not block.
+        # Do not block: two tasks of one view share an event loop.
         started = time.monotonic()
         while not self._lock.acquire(blocking=False):
             if time.monotonic() - started > max_wait:

@@ -1,6 +1,6 @@
-"""What Logto tells the app: a user has signed out elsewhere, was suspended, changed or deleted.
+"""Notifications from Logto: a user has signed out elsewhere, was suspended, changed or deleted.
 
-The rules are those of OpenID Connect Back-Channel Logout 1.0, and of Logto's webhooks.
+The sections are those of OpenID Connect Back-Channel Logout 1.0. Webhooks are Logto's.
 """
 
 import hmac
@@ -25,18 +25,18 @@ from .oidc import LEEWAY, LogtoUnavailable
 bp = Blueprint("logout", __name__)
 log = logging.getLogger(__name__)
 
-LONGEST = 600  # Seconds that a logout token may be valid, and that an ended `sid` is remembered.
+MAX_LIFETIME = 600  # Seconds that a logout token may be valid, and that an ended `sid` is saved.
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
-LARGEST_WEBHOOK = 2**16  # Bytes of the body.
+MAX_WEBHOOK_SIZE = 2**16  # Bytes of the body.
 
 logto_event = signal("logto-event")
-"""Sent for each webhook, with `event=`, such as "User.Created", and `data=`, which Logto sends."""
+"""A signal for each webhook, with `event=` such as "User.Created" and `data=` from Logto."""
 
 
 @bp.post("/backchannel-logout")
 @open_to_other_sites
 async def backchannel_logout() -> ResponseReturnValue:
-    """End the sessions that the logout token names (section 2.5)."""
+    """End the sessions that the logout token names (Back-Channel Logout, 2.5)."""
     form = {{ cookiecutter.__await }}request.form
     try:
         claims = await _verified(form.get("logout_token", ""))
@@ -47,34 +47,34 @@ async def backchannel_logout() -> ResponseReturnValue:
                 raise jwt.InvalidTokenError("this token was used before")
         try:
             with suppress(StoreFull):
-                # Before the deletion: a sign-in that is being finished looks for this.
+                # Save this before the deletion: a sign-in that is just finishing checks for it.
                 if sid:
-                    {{ cookiecutter.__await }}store.create(f"ended:{sid}", {"ended": True}, LONGEST, index={})
+                    {{ cookiecutter.__await }}store.create(f"ended:{sid}", {"ended": True}, MAX_LIFETIME, index={})
             ended = {{ cookiecutter.__await }}store.delete_all({"sid": sid, "sub": claims.get("sub")})
         except BaseException:
-            # Logto may send the token again.
+            # Accept the token again: Logto may send the same token later.
             {{ cookiecutter.__await }}store.delete(used)
             raise
     except (jwt.PyJWTError, LogtoUnavailable, StoreUnavailable) as error:
         log.warning("Back-channel logout refused: %s", printable(error))
-        return jsonify(error="invalid_request", error_description="Not a valid logout token."), 400
+        return jsonify(error="invalid_request", error_description="Invalid logout token."), 400
     log.info("Back-channel logout: sub=%s, %d sessions ended", claims.get("sub"), ended)
     return "", 200
 
 
 async def _verified(token: str) -> dict[str, Any]:
-    """Return the claims of a logout token that keeps every rule of section 2.6."""
+    """Verify a logout token (Back-Channel Logout, 2.6). Return its claims, or raise PyJWTError."""
     key = await logto.oidc.signing_key(token)
     app_id, require = current_app.config["LOGTO_APP_ID"], ["jti", "events"]
     claims = logto.oidc.decode(token, key, typ="logout+jwt", require=require, audience=app_id)
-    if claims["exp"] - claims["iat"] > LONGEST:
-        raise jwt.InvalidTokenError("it is valid for too long")
+    if claims["exp"] - claims["iat"] > MAX_LIFETIME:
+        raise jwt.InvalidTokenError(f"the token is valid for more than {MAX_LIFETIME} s")
     if not isinstance(claims["events"], dict) or not isinstance(claims["events"].get(EVENT), dict):
         raise jwt.InvalidTokenError("events does not name a back-channel logout")
     if "nonce" in claims:
-        raise jwt.InvalidTokenError("a logout token has no nonce")
+        raise jwt.InvalidTokenError("a logout token must not have a nonce")
     if not claims.get("sid") and not claims.get("sub"):
-        raise jwt.InvalidTokenError("neither sid nor sub")
+        raise jwt.InvalidTokenError("the token has neither sid nor sub")
     return claims
 
 
@@ -83,15 +83,15 @@ async def _verified(token: str) -> dict[str, Any]:
 {{ cookiecutter.__async }}def webhook() -> ResponseReturnValue:
     """End all sessions of a user whom Logto has suspended or deleted, and send `logto_event`.
 
-    After an error, Logto sends the event again. The same event twice does no harm.
+    After an error response, Logto sends the event again. A repeated event does no harm.
     """
     if not (key := current_app.config["LOGTO_WEBHOOK_SIGNING_KEY"]):
         abort(404)
     {% if cookiecutter.framework == "flask" %}
-    request.max_content_length = LARGEST_WEBHOOK + 1  # Werkzeug cuts a chunked body there.
+    request.max_content_length = MAX_WEBHOOK_SIZE + 1  # Werkzeug cuts a longer chunked body.
     {% endif %}
     body: bytes = {{ cookiecutter.__await }}request.data
-    if len(body) > LARGEST_WEBHOOK:
+    if len(body) > MAX_WEBHOOK_SIZE:
         abort(413)
     signature = request.headers.get("logto-signature-sha-256", "").encode()
     if not hmac.compare_digest(hmac.digest(key.encode(), body, "sha256").hex().encode(), signature):

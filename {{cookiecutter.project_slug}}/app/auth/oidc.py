@@ -1,7 +1,7 @@
-"""Every HTTP call to Logto goes through `request`. Also here: the rules for Logto's tokens.
+"""All HTTP calls to Logto, through the function `request`, and the rules for Logto's tokens.
 
 SDK 0.2.1 sends its calls without a time limit and a proxy, follows redirects, and drops the HTTP
-status. `Oidc` replaces that part of the SDK.
+status. `Oidc` replaces this part of the SDK.
 """
 
 import asyncio
@@ -34,36 +34,36 @@ log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=BaseModel)
 
 TIME_LIMIT = 10.0  # Seconds that a request waits for Logto.
-RETRY = 5.0  # Seconds without a second attempt after discovery or the keys could not be fetched.
-PAUSE = 30.0  # Seconds in which signed-in users do not wait again for a Logto that did not respond.
-LONGEST_PAUSE = 60  # Seconds of a `Retry-After` header that are respected.
-SIZE_LIMIT = 2**20  # Bytes of a response that are read.
+RETRY = 5.0  # Seconds between two attempts to fetch discovery and keys, if the first failed.
+PAUSE = 30.0  # Seconds after Logto did not respond, in which signed-in users do not wait again.
+MAX_PAUSE = 60  # The most seconds of a `Retry-After` header that the app respects.
+SIZE_LIMIT = 2**20  # The most bytes of a response that the app reads.
 LEEWAY = 30  # Seconds that the clocks of Logto and of this machine may differ.
-# Some firewalls refuse the default of Python's libraries.
+# Some firewalls refuse the default User-Agent of Python's libraries.
 HEADERS = {"User-Agent": "{{ cookiecutter.project_slug }}/1.0"}
-# aiohttp's own context was made when it was imported, before `.env` set SSL_CERT_FILE.
+# aiohttp creates its TLS context at the import, before `.env` sets SSL_CERT_FILE.
 _tls = functools.cache(ssl.create_default_context)
 REQUIRED = ("iss", "aud", "iat", "exp")
 CLAIM_TYPES = dict.fromkeys(("exp", "iat", "nbf"), (int, float)) | dict.fromkeys(
     ("sub", "sid", "jti", "nonce", "azp", "client_id"), (str,)
 )
-"""Types of the claims that all tokens share. PyJWT accepts an `exp` that is a text."""
+"""Types of the claims that all tokens share. PyJWT accepts an `exp` that is a string."""
 USER_TEXTS = ("name", "username", "email", "picture")
 USER_LISTS = ("roles", "organizations", "organization_roles")
 REASONS = {
     aiohttp.ClientSSLError: "no trusted certificate; for a private authority, set SSL_CERT_FILE",
     aiohttp.ClientProxyConnectionError: "the proxy cannot be reached",
     aiohttp.ClientConnectorDNSError: "there is no such host, or no network",
-    aiohttp.ClientConnectorError: "nothing listens there",
+    aiohttp.ClientConnectorError: "no server accepts the connection",
     TimeoutError: "no response in time",
 }
 
 
 class LogtoUnavailable(Exception):
-    """Logto cannot be reached, or does not respond as Logto does."""
+    """Logto cannot be reached, or its response is not valid."""
 
     def __init__(self, reason: str, pause: float = 0.0) -> None:
-        """Take the reason, and how many seconds the app should wait before it asks again."""
+        """Take the reason, and how many seconds the app should wait before it calls Logto again."""
         super().__init__(reason)
         self.pause = pause
 
@@ -78,7 +78,7 @@ class NotGranted(Exception):
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response. `data` is its JSON or None, `json` its JSON object or an empty dict."""
+    """An HTTP response. `data` is any JSON value or None; `json` is a JSON object or empty."""
 
     status: int
     headers: Mapping[str, str]
@@ -87,13 +87,13 @@ class Response:
 
     @property
     def error(self) -> str:
-        """Logto's error code, empty if there is none."""
+        """Logto's error code, or an empty string."""
         code = self.json.get("error") or self.json.get("code") or ""
         return str(code).removeprefix("oidc.")[:60]
 
     @property
     def summary(self) -> str:
-        """The response in a few words that are safe to print."""
+        """A short description of the response that is safe to print."""
         kind = self.error or self.headers.get("Content-Type", "no content").partition(";")[0]
         if 300 <= self.status < 400:
             kind = f"a redirect to {self.headers.get('Location')}"
@@ -101,10 +101,10 @@ class Response:
 
     @property
     def clock_ahead(self) -> float | None:
-        """Seconds that this machine's clock is ahead of the sender's, or None if not known."""
+        """Seconds that this machine's clock is ahead of the sender's clock, or None if unknown."""
         try:
-            theirs = parsedate_to_datetime(self.headers["Date"])
-            return (datetime.now(UTC) - theirs).total_seconds()
+            sent_at = parsedate_to_datetime(self.headers["Date"])
+            return (datetime.now(UTC) - sent_at).total_seconds()
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -112,8 +112,8 @@ class Response:
 async def request(method: str, url: str, *, seconds: float | None = None, **sent: Any) -> Response:
     """Send an HTTP request to Logto, and return any response. Raises LogtoUnavailable.
 
-    It follows no redirect and keeps no cookie. `sent` is `data`, `json`, `params` or `headers`.
-    HTTPS_PROXY, HTTP_PROXY and NO_PROXY are honoured; a loopback URL is always asked directly.
+    Follow no redirect and keep no cookie. `sent` is `data`, `json`, `params` or `headers`.
+    Use HTTPS_PROXY, HTTP_PROXY and NO_PROXY, but never use a proxy for a loopback URL.
     """
     target, proxy = urlsplit(url), None
     if not LOOPBACK.fullmatch(target.hostname or "") and not proxy_bypass(target.netloc):
@@ -142,15 +142,15 @@ async def request(method: str, url: str, *, seconds: float | None = None, **sent
 
 
 def _savable(data: Any) -> Any:
-    # A lone surrogate can be neither saved nor shown.
+    # Raises ValueError for a lone surrogate, which can be neither saved nor shown.
     json.dumps(data, ensure_ascii=False).encode()
     return data
 
 
 def _checked(response: Response, model: type[Model], resource: str = "") -> Model:
-    """Return the content of a good response, and raise what any other means (RFC 6749, 5.2).
+    """Return the content of a response, or raise the exception for its error (RFC 6749, 5.2).
 
-    A rate limit, a proxy's page or a restart is no refusal, because a refusal signs the user out.
+    A refusal signs the user out. A rate limit, a proxy's page or a restart is not a refusal.
     """
     error = response.json.get("error")
     if response.status in (400, 401, 403) and isinstance(error, str):
@@ -163,21 +163,21 @@ def _checked(response: Response, model: type[Model], resource: str = "") -> Mode
         raise NotGranted(reason) if resource else LogtoUnavailable(reason)
     if response.status != 200 or not response.json:
         after = response.headers.get("Retry-After", "") if response.status == 429 else ""
-        pause = min(int(after[:9]), LONGEST_PAUSE) if after.isdecimal() else 0
+        pause = min(int(after[:9]), MAX_PAUSE) if after.isdecimal() else 0
         raise LogtoUnavailable(f"not a response of Logto ({response.summary})", pause)
     try:
         return model.model_validate(response.json)
     except ValidationError as invalid:
-        # The text of this error quotes the response, which holds tokens.
+        # Name only the fields: the text of this error contains the response with its tokens.
         wrong = ", ".join(".".join(map(str, fault["loc"])) for fault in invalid.errors())
-        raise LogtoUnavailable(f"its response lacks or garbles {printable(wrong)}") from None
+        raise LogtoUnavailable(f"its response has no valid {printable(wrong)}") from None
 
 
 class Oidc(OidcCore):
-    """The SDK's OIDC functions over `request`, with rules for ID tokens that the SDK lacks."""
+    """The SDK's OIDC functions, with HTTP calls by `request` and more checks of ID tokens."""
 
     def __init__(self, issuer: str) -> None:
-        # Not the SDK's own __init__: it needs the metadata, which is fetched later.
+        # Do not call the SDK's __init__: it needs the metadata, which is fetched later.
         self.issuer = issuer
         self.keys = KeySet(self._fetch_published)
         self.published: dict[str, Any] = {}
@@ -198,13 +198,13 @@ class Oidc(OidcCore):
     ) -> dict[str, Any]:
         """Verify a token of Logto (RFC 7519, 7.2), and return its claims. Raises jwt.PyJWTError.
 
-        `typ` is the kind of token (RFC 8725, 3.11); a token that names no kind is a `jwt`.
+        `typ` is the required type (RFC 8725, 3.11). A token that names no type counts as a `jwt`.
         """
         try:
             decoded = jwt.decode_complete(
                 token,
                 key,
-                # The algorithm that Logto publishes, never the one that the token's header names.
+                # Use the algorithm that Logto publishes, and ignore that of the token's header.
                 algorithms=[key.algorithm_name],
                 issuer=self.issuer,
                 audience=audience or None,
@@ -213,14 +213,14 @@ class Oidc(OidcCore):
             )
             claims: dict[str, Any] = _savable(decoded["payload"])
         except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
-            # PyJWT raises these for numbers, texts and depths that it does not expect.
-            raise jwt.InvalidTokenError(f"it cannot be read: {error}") from error
+            # PyJWT raises these for unexpected numbers, strings and nesting depths.
+            raise jwt.InvalidTokenError(f"the token cannot be read: {error}") from error
         if str(decoded["header"].get("typ", "jwt")).lower().removeprefix("application/") != typ:
             raise jwt.InvalidTokenError(f"typ is not {typ}")
         for name, kinds in CLAIM_TYPES.items():
             value = claims.get(name)
             if value is not None and (type(value) not in kinds or value == ""):
-                raise jwt.InvalidTokenError(f"{name} is empty or of a wrong type")
+                raise jwt.InvalidTokenError(f"{name} is empty or has a wrong type")
         return claims
 
     async def _fetch_published(self) -> dict[str, jwt.PyJWK]:
@@ -228,23 +228,23 @@ class Oidc(OidcCore):
         if time.monotonic() < self._retry_at:
             raise LogtoUnavailable("it did not respond a moment ago")
         try:
-            # Two requests share the time that one operation has.
+            # Two requests share the time limit of one operation.
             url, seconds = f"{self.issuer}/.well-known/openid-configuration", TIME_LIMIT / 2
             response = await request("GET", url, seconds=seconds)
             metadata = _checked(response, OidcProviderMetadata)
-            # OpenID Connect Discovery, 4.3.
-            if metadata.issuer != self.issuer:
-                raise LogtoUnavailable(f"its issuer is {printable(metadata.issuer)}")
+            if metadata.issuer != self.issuer:  # OpenID Connect Discovery, 4.3.
+                reason = f"its issuer is {printable(metadata.issuer)}, not {self.issuer}"
+                raise LogtoUnavailable(reason)
             published = {"revocation_endpoint": f"{self.issuer}/token/revocation"} | response.json
             kinds = ("authorization", "token", "userinfo", "end_session", "revocation")
             for endpoint in (metadata.jwks_uri, *(published.get(f"{k}_endpoint") for k in kinds)):
-                # The app secret and tokens are sent there.
+                # The app sends its secret and tokens to these URLs.
                 if not str(endpoint).startswith(self.issuer.removesuffix("oidc")):
-                    raise LogtoUnavailable(f"{printable(endpoint)} is on another host")
+                    raise LogtoUnavailable(f"{printable(endpoint)} is not on LOGTO_ENDPOINT")
             response = await request("GET", metadata.jwks_uri, seconds=seconds)
             keys = _usable_keys(response, metadata.id_token_signing_alg_values_supported)
             if not keys:
-                raise LogtoUnavailable(f"it publishes no key that can be used ({response.summary})")
+                raise LogtoUnavailable(f"it publishes no usable key ({response.summary})")
         except (LogtoUnavailable, SignInInvalid) as error:
             self._retry_at = time.monotonic() + RETRY
             raise LogtoUnavailable(str(error), getattr(error, "pause", 0)) from None
@@ -281,8 +281,8 @@ class Oidc(OidcCore):
             except (LogtoUnavailable, TimeoutError) as error:
                 if form["grant_type"] != "refresh_token":
                     raise
-                # The session keeps its claims, and must get the new refresh token.
-                log.warning("The ID token of a refresh is not used: %s", error)
+                # The session keeps its old claims, but needs the new refresh token.
+                log.warning("The ID token of a refresh is ignored: %s", error)
                 tokens.id_token = None
         return tokens
 
@@ -291,17 +291,17 @@ class Oidc(OidcCore):
         LogtoUnavailable if this machine's clock is wrong."""
         key = self.keys.known(idToken)
         if key is None:
-            raise jwt.InvalidTokenError("its key is not known")
+            raise jwt.InvalidTokenError("the key of the token is not known")
         try:
             claims = self.decode(idToken, key, typ="jwt", require=["sub"], audience=clientId)
         except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError) as error:
             ahead = self._last_response.clock_ahead if self._last_response else None
             if isinstance(error, jwt.ImmatureSignatureError) or (ahead or 0) > LEEWAY:
-                reason = f"check this machine's clock, its new ID token is invalid: {error}"
+                reason = f"check this machine's clock, because the new ID token is invalid: {error}"
                 raise LogtoUnavailable(reason) from None
             raise
         if claims["aud"] not in (clientId, [clientId]) or claims.get("azp") not in (None, clientId):
-            raise jwt.InvalidTokenError("it is for other apps too")
+            raise jwt.InvalidTokenError("the token is also for other apps")
         texts = all(isinstance(claims.get(name), str | None) for name in USER_TEXTS)
         lists = [claims.get(name) or [] for name in USER_LISTS]
         if not texts or not all(type(e) is list and {*map(type, e)} <= {str} for e in lists):
@@ -310,10 +310,10 @@ class Oidc(OidcCore):
             # OpenID Connect Core, 3.1.3.8.
             digest = key.Algorithm.compute_hash_digest(accessToken.encode())
             if claims["at_hash"] != base64url_encode(digest[: len(digest) // 2]).decode():
-                raise jwt.InvalidTokenError("at_hash is not that of the access token")
+                raise jwt.InvalidTokenError("at_hash does not match the access token")
 
     async def fetchUserInfo(self, accessToken: str) -> UserInfoResponse:
-        """Fetch the claims (OpenID Connect Core, 5.3). Raises SignInInvalid, LogtoUnavailable."""
+        """Fetch claims (OpenID Connect Core, 5.3). Raises SignInInvalid and LogtoUnavailable."""
         headers = {"Authorization": f"Bearer {accessToken}"}
         response = await request("GET", self.metadata.userinfo_endpoint, headers=headers)
         if response.status == 401 and response.json.get("error") == "invalid_token":
@@ -338,7 +338,7 @@ def _usable_keys(response: Response, algorithms: list[str]) -> dict[str, jwt.PyJ
             key = jwt.PyJWK(entry)
         except (jwt.PyJWTError, AttributeError, NotImplementedError, TypeError, ValueError):
             continue
-        # An `oct` key would let everybody who reads the key set sign tokens.
+        # Refuse `oct` keys: every reader of the key set could sign tokens with such a key.
         strong = key.key_type == "EC" or (key.key_type == "RSA" and key.key.key_size >= 2048)
         signs = key.public_key_use in (None, "sig") and key.algorithm_name in algorithms
         if isinstance(key.key_id, str) and strong and signs:

@@ -1,6 +1,6 @@
 """Sign-ins that are not finished yet.
 
-Each has a separate cookie and a separate entry in the session store, so several tabs can sign in.
+Each sign-in has a separate cookie and entry in the session store, so several tabs can sign in.
 """
 
 import secrets
@@ -11,28 +11,28 @@ from werkzeug.sansio.response import Response
 from ..server.sessions import cookie_attributes, store, store_key
 
 LIFETIME = 15 * 60  # Seconds that a user has to sign in.
-MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser, before a new one removes the oldest.
+MAX_UNFINISHED = 20  # Unfinished sign-ins of one browser. A further sign-in removes the oldest.
 
 
 {{ cookiecutter.__async }}def remember(response: Response, state: str, attempt: dict[str, str], target: str) -> None:
-    """Save an attempt and the target for the browser that gets the response."""
+    """Save a sign-in attempt and its target page for the browser that gets the response."""
     # Browsers send the oldest cookie first (RFC 6265, 5.4).
     unfinished = [name for name in request.cookies if name.startswith(cookie_name(""))]
     for name in unfinished[: max(0, len(unfinished) - MAX_UNFINISHED + 1)]:
         response.delete_cookie(name, **cookie_attributes(current_app))
     cookie = secrets.token_urlsafe(32)
-    # Not the key of a session: neither cookie works in place of the other.
+    # The prefix separates this from sessions: neither cookie works in place of the other.
     key, entry = f"sign-in:{store_key(cookie)}", {"attempt": attempt, "target": target}
     {{ cookiecutter.__await }}store.create(key, entry, LIFETIME, index={})
-    # Lax also if SESSION_COOKIE_SAMESITE is Strict: the callback comes from another site.
+    # Lax even if SESSION_COOKIE_SAMESITE is Strict: the callback comes from another site.
     attributes = cookie_attributes(current_app, samesite="Lax")
     response.set_cookie(cookie_name(state), cookie, max_age=LIFETIME, **attributes)
 
 
 {{ cookiecutter.__async }}def take(state: str) -> tuple[dict[str, str] | None, str | None]:
-    """Return the attempt and the target of a sign-in that this browser started.
+    """Return the attempt and the target page of a sign-in that this browser started.
 
-    Of several requests with the same callback, only one gets the attempt.
+    If several requests have the same callback URL, only the first gets the attempt.
     """
     cookie = request.cookies.get(cookie_name(state))
     if not state or not cookie:

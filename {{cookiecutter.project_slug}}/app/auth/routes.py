@@ -21,16 +21,16 @@ from .users import ask_to_sign_in, current_user, user_signed_in
 bp = Blueprint("auth", __name__)
 log = logging.getLogger(__name__)
 
-LONGEST_PATH = 2000  # Characters of a path to come back to. Some proxies accept no longer ones.
+MAX_PATH_LENGTH = 2000  # Characters of a path to return to. Some proxies refuse longer paths.
 # These errors end if Logto shows its sign-in page (OpenID Connect Core, 3.1.2.6).
 INTERACTION = ("login_required", "consent_required", "interaction_required")
 
 
 @bp.before_request
-{{ cookiecutter.__async }}def wait_for_the_user() -> ResponseReturnValue | None:
-    """Do nothing for HEAD or a prefetch. The browser asks again when the user really goes here."""
+{{ cookiecutter.__async }}def ignore_prefetch() -> ResponseReturnValue | None:
+    """Do nothing for HEAD or a prefetch. The browser sends a GET when the user opens the page."""
     if "Sec-Purpose" in request.headers:
-        # Browsers use no prefetched response with an error status.
+        # Browsers do not use a prefetched response with an error status.
         return "", 425
     return ("", 204) if request.method == "HEAD" else None
 
@@ -40,19 +40,19 @@ INTERACTION = ("login_required", "consent_required", "interaction_required")
 async def sign_in(first_screen: str = "") -> ResponseReturnValue:
     """Redirect to Logto's page for signing in or signing up.
 
-    With `?connector=azuread`, users go to Microsoft at once. `?prompt=login` asks for the password.
+    With `?connector=azuread`, go directly to Microsoft. With `?prompt=login`, ask for the password.
     """
     if not is_visit():
         return {{ cookiecutter.__await }}ask_to_sign_in()
     if "X-Requested-Host" in request.headers and (elsewhere := to_own_host(again=True)):
         return elsewhere
-    # No language has a longer tag (RFC 5646, 4.4.1).
+    # A language tag has at most 35 characters (RFC 5646, 4.4.1).
     languages = [name for name, _ in request.accept_languages if name != "*" and len(name) <= 35]
     parameters = {
         "first_screen": first_screen,
         "direct_sign_in": CONNECTORS.get(request.args.get("connector", ""), ("", ""))[1],
         "ui_locales": " ".join(languages[:5]),
-        # Logto gives a refresh token only with `consent`.
+        # Logto issues a refresh token only with `consent`.
         "prompt": "login consent" if request.args.get("prompt") == "login" else "",
     }
     url, state, attempt = await logto.begin_sign_in(
@@ -67,12 +67,12 @@ async def sign_in(first_screen: str = "") -> ResponseReturnValue:
 
 def local_path(target: str) -> str:
     """Return the target if it is a path of this app, else the path of the home page."""
-    # Browsers read `\` as `/`, and drop control characters and spaces at the ends.
+    # Browsers read `\` as `/`, and remove control characters and spaces at the ends.
     plain = target.isprintable() and "\\" not in target and target == target.strip()
     home = str(current_app.config["HOME_PATH"])
     local = plain and target.startswith(home) and not target.startswith("//")
     path = iri_to_uri(target) if local else home
-    return path if len(path) <= LONGEST_PATH else home
+    return path if len(path) <= MAX_PATH_LENGTH else home
 
 
 async def callback() -> Response:
@@ -106,10 +106,10 @@ async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
         session.update(content)
         session.owner = {"sub": user["sub"], "sid": user.get("sid")}
         {{ cookiecutter.__await }}session.commit()
-        # Logto may have ended its session after it gave the code.
+        # Logto may have ended the session after it issued the code.
         if user.get("sid") and {{ cookiecutter.__await }}store.load(f"ended:{user['sid']}"):
             session.renew()
-            raise SignInInvalid("the user has signed out at Logto meanwhile")
+            raise SignInInvalid("the user signed out at Logto during the sign-in")
     except SignInInvalid as refusal:
         log.warning("Sign-in refused: %s", refusal)
         if error in INTERACTION and not attempt["prompt"]:
@@ -128,7 +128,7 @@ async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
     user_signed_in.send(app, user=current_user)
     {% endif %}
     if str(current_app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
-        # Browsers send no Strict cookie with a redirect that began on Logto's site.
+        # Browsers do not send a Strict cookie with a redirect that began on Logto's site.
         page = {{ cookiecutter.__await }}render_template("continue.html", target=target)
         return {{ cookiecutter.__await }}current_app.make_response(page)
     return redirect(target)
@@ -136,21 +136,21 @@ async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
 
 @bp.route("/sign-out", methods=["GET", "POST"])
 async def sign_out() -> ResponseReturnValue:
-    """End the session here and at Logto, if a page of this app or a typed URL requests it."""
+    """End the session here and at Logto. If the request is from another site, ask the user."""
     if not from_own_site() or not (request.method == "POST" or is_visit()):
         return {{ cookiecutter.__await }}render_template("sign_out.html")
     if current_user:
         log.info("Signed out: sub=%s", current_user.sub)
     refresh_token = session.get("refreshToken")
     session.renew()
-    # Now, because the client may disconnect while Logto is slow.
+    # Save this now: the client may disconnect while Logto is slow.
     {{ cookiecutter.__await }}session.commit()
     response: Response
     try:
         url = await logto.sign_out(current_app.config["POST_SIGN_OUT_URI"], refresh_token)
         response = redirect(url, 303)
     except LogtoUnavailable as error:
-        log.error("Sign-out at Logto failed, it is unavailable: %s", error)
+        log.error("Sign-out at Logto failed, Logto is unavailable: %s", error)
         retry = url_for("auth.sign_out")
         response = {{ cookiecutter.__await }}problem(503, "sign_out_incomplete", retry=retry)
     response.headers["Clear-Site-Data"] = '"cache"'
@@ -168,13 +168,13 @@ async def sign_out() -> ResponseReturnValue:
 
 @bp.app_errorhandler(LogtoUnavailable)
 {{ cookiecutter.__async }}def logto_unavailable(fault: LogtoUnavailable, retry: str | None = None) -> Response:
-    """Say that signing in does not work at the moment."""
+    """Show that sign-in is unavailable, and log the reason."""
     log.error("Logto is unavailable: %s", fault)
     return {{ cookiecutter.__await }}problem(503, "sign_in_unavailable", retry=retry or this_page())
 
 
 @bp.app_errorhandler(NotGranted)
 {{ cookiecutter.__async }}def not_granted(refusal: NotGranted) -> Response:
-    """Say that Logto does not grant the access token that a view needs."""
+    """Show that the user lacks permission: Logto refuses an access token that a view needs."""
     log.warning("Access token refused by Logto: %s", refusal)
     return {{ cookiecutter.__await }}problem(403, "not_granted")

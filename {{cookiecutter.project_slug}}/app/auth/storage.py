@@ -1,4 +1,4 @@
-"""The Logto storage: the place where the SDK keeps its tokens."""
+"""The Logto storage, in which the SDK keeps its tokens."""
 
 from collections.abc import MutableMapping
 from typing import Any

@@ -25,7 +25,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class User:
-    """The signed-in user, from the verified ID token. Only `sub` never changes: use it as key."""
+    """The signed-in user, from the verified ID token. Use `sub` as a key: it never changes."""
 
     sub: str
     name: str | None = None
@@ -55,11 +55,11 @@ class User:
 
     @property
     def initial(self) -> str:
-        """The first letter of the display name, in upper case, to show without a picture."""
+        """The first letter of the display name, in upper case, for users without a picture."""
         letters = unicodedata.normalize("NFC", _visible(self.display_name) or "?")
-        # A flag is two of these letters.
+        # A flag emoji consists of two of these letters.
         letter = (re.match("[\U0001f1e6-\U0001f1ff]{2}", letters) or letters)[0]
-        # Some letters have no upper case of one letter, such as ß.
+        # Some letters, such as ß, become two letters in upper case.
         return letter.upper() if len(letter.upper()) == len(letter) else letter
 
 
@@ -68,7 +68,7 @@ def _visible(text: str) -> str:
 
 
 def moment(claim: Any) -> datetime | None:
-    """Return the time of a claim in milliseconds since 1970, as Logto has it, or None."""
+    """Convert a claim in milliseconds since 1970 to a time. Return None if it is not valid."""
     try:
         return datetime.fromtimestamp(claim / 1000, UTC)
     except (ArithmeticError, OSError, TypeError, ValueError):
@@ -86,18 +86,18 @@ def _load_user() -> User | None:
 
 
 current_user: User = LocalProxy(_load_user)  # type: ignore[assignment]
-"""The user of this request. False when nobody is signed in."""
+"""The user of this request. It counts as false if the user is not signed in."""
 
 
 {{ cookiecutter.__async }}def add_user() -> dict[str, Any]:
-    """Give templates the user, not the proxy: a proxy looks the user up for each value."""
+    """Pass the user to templates, as the proxy would load the user again for each attribute."""
     with suppress(StoreUnavailable):
         return {"current_user": _load_user()}
     return {}
 
 
 user_signed_in = signal("user-signed-in")
-"""Sent after each sign-in, with `user=current_user`. A receiver runs within the request."""
+"""A signal after each sign-in, with `user=current_user`. Receivers run within the request."""
 
 
 @overload
@@ -105,9 +105,9 @@ def sign_in_required(view: Callable[P, Any]) -> Callable[P, Any]: ...
 @overload
 def sign_in_required(*, role: str | None) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 def sign_in_required(view: Callable[P, Any] | None = None, *, role: str | None = None) -> Any:
-    """Allow only signed-in users to see a view. Others sign in first and come back to it.
+    """Allow only signed-in users to see a view. Other users sign in first, and then return to it.
 
-    With `role`, allow only users who have the role of this name in Logto. Others get a 403 page.
+    With `role`, allow only users who have this role in Logto. Other users get a 403 page.
     """
     if view is None:
         return partial(sign_in_required, role=role)
@@ -115,7 +115,7 @@ def sign_in_required(view: Callable[P, Any] | None = None, *, role: str | None =
     @wraps(view)
     {{ cookiecutter.__async }}def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
         {% if cookiecutter.framework == "quart" %}
-        # Browsers send cookies with a WebSocket from any site.
+        # A page of another site can open a WebSocket with the user's cookies.
         if websocket and not from_own_site(websocket):
             return "", 403
         {% endif %}
@@ -135,9 +135,9 @@ def sign_in_required(view: Callable[P, Any] | None = None, *, role: str | None =
 
 
 {{ cookiecutter.__async }}def ask_to_sign_in() -> ResponseReturnValue:
-    """Redirect a visit to the sign-in, with the way back. A script gets a 401, a form a 403."""
+    """Redirect a visit to the sign-in and back. Return a 401 to a script, and a 403 to a form."""
     if wants_json() or not is_visit():
-        return jsonify(error="sign_in_required", message="Sign in first."), 401
+        return jsonify(error="sign_in_required", message="You must sign in first."), 401
     if request.method not in ("GET", "HEAD"):
         referer, config = request.headers.get("Referer", ""), current_app.config
         origin, home = config["ORIGIN"], config["HOME_PATH"]

@@ -1,1 +1,1 @@
-"""What is under every page: sessions, errors, headers, logs, health. It knows nothing of Logto."""
+"""The basis of every page: sessions, errors, headers, logs, health. Nothing here uses Logto."""

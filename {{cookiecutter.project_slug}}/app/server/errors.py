@@ -1,4 +1,4 @@
-"""What users and scripts see when something goes wrong: one page or JSON, without details."""
+"""Error responses: a page for users, and JSON for scripts, without internal details."""
 
 import logging
 import secrets
@@ -19,7 +19,7 @@ from .stores import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-QUERY_CHARACTERS = "!$%&'()*+,/:;=?@"  # Of a query (RFC 3986, 3.4), and the `%` of quoted ones.
+QUERY_CHARACTERS = "!$%&'()*+,/:;=?@"  # Allowed in a query (RFC 3986, 3.4), plus `%` of escapes.
 
 
 def wants_json() -> bool:
@@ -37,7 +37,7 @@ def wants_json() -> bool:
 
 
 def this_page() -> str:
-    """Return path and query of the request, to come back to; after a form, the home page."""
+    """Return the path and query to return to. If the request is a form, return the home page."""
     home = str(current_app.config["HOME_PATH"])
     if {{ "websocket or " if cookiecutter.framework == "quart" }}request.method not in ("GET", "HEAD"):
         return home
@@ -48,10 +48,10 @@ def this_page() -> str:
 
 
 {{ cookiecutter.__async }}def problem(status: int, case: str, *, retry: str | None = None, **shown: Any) -> Response:
-    """Return a page with a link to try again or to go home, or JSON if the request prefers JSON.
+    """Return an error page, or JSON if the request prefers JSON.
 
-    Takes the HTTP status, the name of a case in `templates/problems.txt`, a path to try again, and
-    values that the text of the case shows.
+    Takes the HTTP status, the name of a case in `templates/problems.txt`, the path of the link "Try
+    again", and values that the text of the case shows.
     """
     text = {{ cookiecutter.__await }}render_template("problems.txt", case=case, **shown)
     title, _, message = text.strip().partition("\n")
@@ -60,14 +60,14 @@ def this_page() -> str:
     else:
         texts = {"case": case, "title": title, "message": message, "retry": retry}
         if status >= 500:
-            # Not `g.request_id`: a client can choose that ID.
+            # Do not use `g.request_id`, because a client can choose that ID.
             texts["reference"] = secrets.token_hex(4)
             log.info("The user sees the problem %s with the ID %s", case, texts["reference"])
         try:
             known = case != "store_unavailable"  # Whether the app knows who is signed in.
             page = {{ cookiecutter.__await }}render_template("problem.html", navigation=known, **texts)
         except Exception:
-            # The store is down, or the navigation has a mistake, which the next page reports.
+            # The store is down or the navigation has a mistake, so show the page without it.
             page = {{ cookiecutter.__await }}render_template("problem.html", navigation=False, **texts)
         response = Response(page, mimetype="text/html")
     response.status_code = status
@@ -77,22 +77,22 @@ def this_page() -> str:
 
 
 {{ cookiecutter.__async }}def store_unavailable(error: StoreUnavailable) -> Response:
-    """Say that sessions cannot be read or written, and write the reason to the log."""
+    """Show that the session store does not work, and log the reason."""
     log.error("The session store is unavailable: %s", error)
     return {{ cookiecutter.__await }}problem(503, "store_unavailable", retry=this_page())
 
 
 {{ cookiecutter.__async }}def http_error(error: HTTPException) -> Response:
-    """Show the framework's own errors (404, 405, 500, ...) in the app's style."""
+    """Show the framework's errors (404, 405, 500, ...) in the app's style."""
     {% if cookiecutter.api_resource %}
-    # A refused access token has a code of RFC 6750.
+    # A refused access token has an error code of RFC 6750.
     case = getattr(error, "error", None) or error.name.lower().replace(" ", "_")
     {% else %}
     case = error.name.lower().replace(" ", "_")
     {% endif %}
     status, description = error.code or 500, error.description
     if description == type(error).description:
-        description = None  # The text in `problems.txt` replaces that of the framework.
+        description = None  # The text in `problems.txt` replaces the framework's text.
     retry = this_page() if status >= 500 else None
     response = {{ cookiecutter.__await }}problem(status, case, retry=retry, description=description)
     for name, value in error.get_headers():
@@ -103,7 +103,7 @@ def this_page() -> str:
 
 {% if cookiecutter.api_resource %}
 class JSONRequest(Request):
-    """A request whose `get_json` answers 400 to every body that is not JSON."""
+    """A request whose `get_json` raises BadRequest for every body that is not valid JSON."""
 
     {{ cookiecutter.__async }}def get_json(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -115,7 +115,7 @@ class JSONRequest(Request):
 
 {% endif %}
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
-    """Show these pages for all errors of the app."""
+    """Show error pages or JSON for all errors of the app."""
     {% if cookiecutter.api_resource %}
     app.request_class = JSONRequest
     {% endif %}

@@ -1,4 +1,4 @@
-"""The app's own URL, response headers, and what other sites may do."""
+"""The app's URL, response headers, and protection against requests from other sites."""
 
 {% if cookiecutter.framework == "quart" %}
 import asyncio
@@ -23,15 +23,15 @@ from .errors import problem
 View = TypeVar("View", bound=Callable[..., Any])
 
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")  # Methods that change nothing (RFC 9110, 9.2.1).
-HEALTH = ("/healthz", "/readyz")  # A load balancer asks these by IP address.
+HEALTH = ("/healthz", "/readyz")  # A load balancer requests these by IP address.
 HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]*")
 SPACES = re.compile(r{{ "b" if cookiecutter.framework == "quart" }}"[ \t]{2,}")
 
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
-    """Give the app its own URL, and protect it from other sites: by headers, and in forms."""
-    mimetypes.add_type("text/css", ".css")  # Other programs change the types on Windows, and then
-    mimetypes.add_type("image/svg+xml", ".svg")  # browsers refuse the files because of `nosniff`.
+    """Set the app's URL, and protect the app from other sites by headers and a check of forms."""
+    mimetypes.add_type("text/css", ".css")  # On Windows, other programs can change these types.
+    mimetypes.add_type("image/svg+xml", ".svg")  # Browsers then refuse the files (`nosniff`).
     origins, https = app.config["CONTENT_ORIGINS"], app.config["SESSION_COOKIE_SECURE"]
     policy = secure.Secure(
         csp=secure.ContentSecurityPolicy()
@@ -41,7 +41,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         .frame_ancestors("'none'")
         .form_action("'self'", *origins)
         .img_src("'self'", "https:", *origins),
-        # Not no-referrer: browsers would then send `Origin: null` with the sign-out form.
+        # With no-referrer, browsers would send `Origin: null` with the sign-out form.
         referrer=secure.ReferrerPolicy().same_origin(),
         hsts=secure.StrictTransportSecurity().max_age(31536000) if https else None,
         xcto=secure.XContentTypeOptions().nosniff(),
@@ -52,7 +52,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     )
     fixed = list(policy.headers.items())
     own, root = urlsplit(app.config["ORIGIN"]), app.config["HOME_PATH"].rstrip("/")
-    # For `url_for` outside of a request.
+    # `url_for` needs this outside of a request.
     {% if cookiecutter.framework == "quart" %}
     app.config.update(SERVER_NAME=own.netloc, PREFER_SECURE_URLS=https)
     app.url_map.bind = partial(app.url_map.bind, script_name=root)  # type: ignore[method-assign]
@@ -60,11 +60,11 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
 
     async def use_own_url(scope: Any, receive: Any, send: Any) -> Any:
         """Take host, scheme and root path from the configuration, and never from the request."""
-        # Werkzeug needs seconds to read 30,000 spaces in a header, and all other requests wait.
+        # Werkzeug needs seconds to read 30,000 spaces in a header. Other requests would wait.
         sent = [(name, SPACES.sub(b" ", value)) for name, value in scope.get("headers", ())]
         host, path = dict(sent).get(b"host", b"").decode("latin-1"), scope.get("path", "")
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
-        # Quart fails at a static file whose name is too long for the file system.
+        # Quart fails if the name of a static file is too long for the file system.
         if path.startswith(f"{app.static_url_path}/") and len(path.encode()) > 250:
             path = f"{app.static_url_path}/"
         trusted = app.config.get("TRUSTED_HOSTS")
@@ -80,7 +80,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
             headers.append((b"x-requested-host", host.encode("latin-1")))
         scheme = own.scheme.replace("http", "ws") if scope["type"] == "websocket" else own.scheme
         own_url = {"scheme": scheme, "root_path": root, "path": root + (path or "/")}
-        # granian fails at the response of a refused WebSocket. Without `extensions`, it sends a 403.
+        # granian cannot refuse a WebSocket by a response. Without `extensions`, Quart closes it.
         own_scope: Any = {**scope, **own_url, "headers": headers, "extensions": {}}
         await asgi_app(own_scope, receive, send)
 
@@ -93,13 +93,13 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         """Take host, scheme and root path from the configuration, and never from the request."""
         for name in environ:
             if name.startswith("HTTP_"):
-                # Werkzeug needs seconds to read 30,000 spaces, and all other requests wait.
+                # Werkzeug needs seconds to read 30,000 spaces. Other requests would wait.
                 environ[name] = SPACES.sub(" ", environ[name])
         host, path = environ.get("HTTP_HOST", ""), environ["PATH_INFO"]
         path = path.removeprefix(root) if path.startswith(f"{root}/") or path == root else path
         trusted = app.config["TRUSTED_HOSTS"]
         if trusted and own.hostname not in trusted:
-            # Flask itself checks the host of the configuration, too.
+            # Flask checks this list again with the configured host, so add the host.
             trusted = app.config["TRUSTED_HOSTS"] = [*trusted, own.hostname]
         allowed = not trusted or path in HEALTH or host_is_trusted(host, trusted)
         if not HOST.fullmatch(host) or not allowed:
@@ -125,10 +125,10 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     {{ cookiecutter.__async }}def send_headers(response: Response) -> Response:
         response.headers.extend(fixed)
         if request.endpoint == "static":
-            # Browsers keep static files, and ask each time whether there is a newer one.
+            # Browsers may keep static files, but must check for a new version each time.
             response.headers["Cache-Control"] = "no-cache"
         else:
-            # Pages differ by session, and must leave the browser at sign-out.
+            # Pages differ by session, and no copy may stay in the browser after sign-out.
             response.headers.setdefault("Cache-Control", "no-store")
             response.headers.add("Vary", "Cookie")
         # granian drops the connection if the request body is unread. Behind a proxy, that breaks
@@ -146,15 +146,16 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
 
 
 def open_to_other_sites(view: View) -> View:
-    """Let other sites send forms to a view. The view must not use the session."""
+    """Allow other sites to send forms to a view. The view must not use the session."""
     view.open_to_other_sites = True  # type: ignore[attr-defined]
     return view
 
 
 def from_own_site(request: Any = request) -> bool:
-    """Return whether the user or a page of this app sends the request, as the browser says.
+    """Return whether the request is from this app's pages or the user, according to the browser.
 
-    As in Go 1.25 (`http.CrossOriginProtection`): without both headers, the sender is no browser.
+    This follows `http.CrossOriginProtection` of Go 1.25: a request without both headers is
+    accepted, because the client is not a browser.
     """
     if site := request.headers.get("Sec-Fetch-Site"):
         return site in ("same-origin", "none")
@@ -162,8 +163,8 @@ def from_own_site(request: Any = request) -> bool:
 
 
 def is_visit() -> bool:
-    """Return whether the user goes to this page, as the browser says, and no script fetches it."""
+    """Return whether the user opens a page in the browser. Return False for a script's request."""
     headers = request.headers
-    # Browsers within Android apps send the name of the app in X-Requested-With.
+    # A browser inside an Android app sends the name of the app in X-Requested-With.
     by_script = "HX-Request" in headers or headers.get("X-Requested-With") == "XMLHttpRequest"
     return not by_script and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"

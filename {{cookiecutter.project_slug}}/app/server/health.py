@@ -10,12 +10,12 @@ bp = Blueprint("health", __name__)
 
 @bp.get("/healthz")
 {{ cookiecutter.__async }}def healthz() -> ResponseReturnValue:
-    """Report that the process is alive. This uses nothing else."""
+    """Report that the process is alive, without a check of the session store."""
     return {"status": "ok"}
 
 
 @bp.get("/readyz")
 {{ cookiecutter.__async }}def readyz() -> ResponseReturnValue:
-    """Report whether the session store can be written. If not, the response is a 503."""
+    """Check that the session store can be written. If not, respond with a 503."""
     {{ cookiecutter.__await }}store.ping()
     return {"status": "ok", "sessions": "ok"}

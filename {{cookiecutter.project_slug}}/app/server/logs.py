@@ -1,4 +1,4 @@
-"""The log: one line for every request, and what happens in between."""
+"""The log: one line for every request, and the messages of the app."""
 
 import logging
 import re
@@ -35,13 +35,13 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     as_json = JsonFormatter(list(names)[:3], rename_fields=names, timestamp="time")
     handler.setFormatter(as_text if plain else as_json)
     root = logging.getLogger()
-    # Another app of this process, as in tests, has a handler already.
+    # Replace the handler of another app in this process, as tests create several apps.
     root.handlers = [h for h in root.handlers if h.get_name() != "app"] + [handler]
     root.setLevel(logging.INFO)
     request_started.connect(begin_request, app)
     request_finished.connect(log_request, app)
 
-    # Messages of granian's workers go through the app's handler.
+    # Write the messages of granian's workers with the app's handler.
     server = logging.getLogger("_granian")
     server.handlers.clear()
     server.propagate = True
@@ -50,24 +50,24 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     app.logger.addFilter(lambda record: not str(record.msg).startswith(("%(h)s ", "Running on ")))
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     {% else %}
-    # The development server writes a second line for every request, with codes in its query.
+    # The development server writes a second line for every request, with the secrets in its query.
     development = logging.getLogger("werkzeug")
     development.addFilter(lambda record: " - - [" not in record.getMessage())
-    # Its messages at the start are for a terminal, in colours and in several lines.
+    # Its start messages are for a terminal only: they have colours and several lines.
     development.handlers = [logging.StreamHandler(sys.stderr)] if plain else []
     development.propagate = not plain
     {% endif %}
 
 
 {{ cookiecutter.__async }}def begin_request(app: {{ cookiecutter.framework | capitalize }}, **_: Any) -> None:
-    """Give the request an ID: the one in its `X-Request-ID` header if that is safe, or a new one."""
+    """Set the ID of the request: its `X-Request-ID` header if the value is safe, or a new ID."""
     sent = request.headers.get("X-Request-ID", "")
     g.request_id = sent if SAFE_ID.fullmatch(sent) else secrets.token_hex(16)
     g.started = time.perf_counter()
 
 
 {{ cookiecutter.__async }}def log_request(app: {{ cookiecutter.framework | capitalize }}, response: Response, **_: Any) -> None:
-    """Write the line of a request, and send its ID. The query is left out: it can hold secrets."""
+    """Log a request, and send its ID to the client. Leave out the query: it can hold secrets."""
     response.headers["X-Request-ID"] = g.request_id
     fields = {
         "method": request.method,
@@ -79,7 +79,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
 
 
 def printable(text: object, longest: int | None = 300) -> str:
-    """Return a text from outside for a log or terminal: cut, with \\ escapes such as \\n."""
+    """Return an untrusted text for a log or terminal: shortened, with escapes such as \\n."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[:longest])
 
 
@@ -91,7 +91,7 @@ def add_request_id(record: Any) -> bool:
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people, each with the first characters of the request's ID."""
+    """Lines of plain text, each with the first characters of the request's ID."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)

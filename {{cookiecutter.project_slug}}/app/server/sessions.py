@@ -27,7 +27,7 @@ from werkzeug.local import LocalProxy
 from .errors import store_unavailable, this_page
 from .stores import Index, Store, StoreUnavailable, open_store
 
-ISSUED = re.compile(r"[A-Za-z0-9_-]{43}")  # A session ID of this app.
+SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 DROPPED_ON_ERROR = ("Content-Disposition", "Content-Encoding", "ETag", "Location", "Set-Cookie")
 """Headers to remove when an error page replaces the response."""
 
@@ -36,7 +36,7 @@ store: Store = LocalProxy(lambda: current_app.extensions["session_store"])  # ty
 
 
 def store_key(cookie: str) -> str:
-    """Return the key of a cookie's entry. Nobody can compute the cookie from the key."""
+    """Return the store's key for a cookie. The cookie cannot be computed from the key."""
     return hashlib.sha256(cookie.encode()).hexdigest()
 
 
@@ -48,9 +48,10 @@ def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}, **changes:
 
 
 def to_own_host(*, again: bool = False) -> ResponseReturnValue | None:
-    """Redirect to the same page under the app's own host name: a cookie belongs to one name.
+    """Redirect to the same page on the configured host, because cookies belong to one host.
 
-    A proxy may replace the Host header. So within 30 seconds, a second redirect needs `again`.
+    Return None if the request is already on this host. A proxy may replace the Host header, so to
+    avoid a loop, a second redirect within 30 seconds needs `again`.
     """
     origin, name = current_app.config["ORIGIN"], f"{current_app.config['SESSION_COOKIE_NAME']}-host"
     own = urlsplit(origin).netloc
@@ -76,28 +77,28 @@ def _copy(value: Any) -> Any:
 
 
 class Session(dict[str, Any], SessionMixin):
-    """The session of one browser. `commit` finds changes, and `owner` is for `delete_all`."""
+    """The session of one browser. The store finds all sessions of a user by their `owner`."""
 
-    permanent: Any = True  # The cookie outlives the browser's own session.
+    permanent: Any = True  # The cookie stays after the browser is closed.
     key: str | None = None
     cookie: str | None = None
-    left_behind: str | None = None
+    old_key: str | None = None
     ended = False
     owner: Index | None = None
     saved: dict[str, Any] | None = None
 
     def renew(self) -> None:
-        """Forget everything and continue under a new ID, as sign-in and sign-out must."""
-        self.left_behind = self.key or self.left_behind
+        """Delete the content, and continue under a new ID. Use this at sign-in and sign-out."""
+        self.old_key = self.key or self.old_key
         self.key = self.cookie = self.owner = self.saved = None
         self.clear()
 
     {{ cookiecutter.__async }}def commit(self) -> None:
-        """Write the changed entries and no others, so that parallel requests lose nothing."""
-        if self.left_behind:
-            # If another request has deleted the session, the browser has a newer cookie by now.
-            self.ended |= {{ cookiecutter.__await }}store.delete(self.left_behind)
-            self.left_behind = None
+        """Save only the changed entries, so that parallel requests keep their changes."""
+        if self.old_key:
+            # If another request has deleted the session, the browser already has a newer cookie.
+            self.ended |= {{ cookiecutter.__await }}store.delete(self.old_key)
+            self.old_key = None
         before = self.saved or {}
         changed = {k: v for k, v in self.items() if k not in before or before[k] != v}
         removed = [k for k in before if k not in self]
@@ -114,7 +115,7 @@ class Session(dict[str, Any], SessionMixin):
         self.saved = saved
 
     {{ cookiecutter.__async }}def reload(self) -> None:
-        """Save the changes, and load those of other requests. An ended session becomes empty."""
+        """Save the changes, and load changes of other requests. An ended session becomes empty."""
         {{ cookiecutter.__await }}self.commit()
         self.saved = {{ cookiecutter.__await }}store.load(self.key) if self.key else None
         self.clear()
@@ -126,7 +127,7 @@ session = cast(Session, framework_session)
 
 
 class UnavailableSession(Session):
-    """Replaces the session while the store is down. Pages that need no session still work."""
+    """The session while the store is down. Pages that do not use the session still work."""
 
     def __init__(self, reason: StoreUnavailable) -> None:
         self._reason = reason
@@ -142,8 +143,7 @@ class StoreSessionInterface(SessionInterface):
     """Opens and saves the session of every request."""
 
     def get_cookie_name(self, app: {{ cookiecutter.framework | capitalize }}) -> str:
-        """Return the name, with the prefix that ties the cookie to this host if it can be used."""
-        # RFC 6265bis, 4.1.3.2.
+        """Return the cookie's name, with the prefix `__Host-` if allowed (RFC 6265bis, 4.1.3.2)."""
         path, domain = self.get_cookie_path(app), self.get_cookie_domain(app)
         host_only = self.get_cookie_secure(app) and path == "/" and not domain
         return ("__Host-" if host_only else "") + super().get_cookie_name(app)
@@ -152,14 +152,14 @@ class StoreSessionInterface(SessionInterface):
         cookie = request.cookies.get(self.get_cookie_name(app), "")
         # Static files need no session, and the page for a failed store needs the style sheet.
         static = request.path.startswith(f"{app.static_url_path}/")
-        if static or not ISSUED.fullmatch(cookie):
+        if static or not SESSION_ID.fullmatch(cookie):
             return Session()
         key = store_key(cookie)
         try:
             data = {{ cookiecutter.__await }}store.load(key)
         except StoreUnavailable as reason:
             return UnavailableSession(reason)
-        # An ID that this app did not issue is never adopted: the session gets a new ID.
+        # Never use an ID that this app did not issue. The new session gets a new ID.
         if data is None:
             return Session()
         session = Session(_copy(data))
@@ -200,7 +200,7 @@ class StoreSessionInterface(SessionInterface):
 
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
-    """Keep the app's sessions in the store of SESSION_URL."""
+    """Keep the app's sessions in the store that SESSION_URL names."""
     opened = open_store(app.config["SESSION_URL"], app.instance_path, app.config["SESSION_PREFIX"])
     app.extensions["session_store"] = opened
     app.session_interface = cast(Any, StoreSessionInterface())

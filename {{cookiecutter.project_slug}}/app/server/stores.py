@@ -1,7 +1,7 @@
-"""Where sessions are kept: SQLite on one machine, Redis for several machines.
+"""The session stores: SQLite for one machine, Redis for several machines.
 
 Both stores keep a session as JSON, with the framework's tags for `datetime`, `UUID` and others,
-until its time to live ends. All methods raise `StoreUnavailable`. All times are in seconds.
+until its time to live ends. All methods can raise `StoreUnavailable`. All times are in seconds.
 """
 
 {% if cookiecutter.framework == "quart" %}
@@ -33,11 +33,11 @@ from redis.retry import Retry
 {% endif %}
 
 TIME_LIMIT = 3.0  # Seconds to wait for a locked file, or for Redis.
-CONNECTIONS = 50  # Of one process to Redis.
+CONNECTIONS = 50  # The most connections of one process to Redis.
 IS_CLUSTER = "this Redis is a cluster: begin SESSION_URL with redis+cluster:// or rediss+cluster://"
 APP = "{{ cookiecutter.project_slug }}"
 Index = Mapping[str, str | None]
-"""How to find a session again: the `sub` of its user, and its `sid` at the provider."""
+"""The values by which `delete_all` finds a session: `sub` (user) and `sid` (provider's session)."""
 
 
 class StoreUnavailable(Exception):
@@ -45,11 +45,11 @@ class StoreUnavailable(Exception):
 
 
 class StoreFull(StoreUnavailable):
-    """Redis has no memory for this. It can still delete."""
+    """Redis has no memory for new data. Redis can still delete data."""
 
 
 def _loads(text: str) -> Any:
-    # All tags begin with a space. Without any, `tagged` would need three times as long.
+    # All tags begin with a space. For a text without tags, `tagged` takes three times as long.
     return tagged.loads(text) if '{" ' in text else json.loads(text)
 
 
@@ -83,11 +83,11 @@ class SQLiteStore:
         return _loads(rows[0][0]) if rows else None
 
     {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
-        """Save a new session, so that `delete_all` finds it."""
+        """Save a new session for `ttl` seconds. `delete_all` finds the session by `index`."""
         key, now, text = self._prefix + key, time.time(), tagged.dumps(data)
         row = (key, text, now + ttl, index.get("sub"), index.get("sid"))
         {{ cookiecutter.__await }}self._execute("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)", *row)
-        # A few rows at a time, so that a long backlog does not keep the write lock.
+        # Delete only some expired rows at a time, so that the write lock is held for a short time.
         old = "SELECT rowid FROM sessions WHERE expires_at <= ? LIMIT 100"
         {{ cookiecutter.__await }}self._execute(f"DELETE FROM sessions WHERE rowid IN ({old})", now)
 
@@ -98,7 +98,7 @@ class SQLiteStore:
         {{ cookiecutter.__await }}self._execute(merged, *changes, self._prefix + key)
 
     {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
-        """Delete a session or a lock. Return whether it was there: of two calls, one gets True."""
+        """Delete a session or a lock. Return whether it existed: of two calls, one returns True."""
         ended = "DELETE FROM sessions WHERE key = ?"
         return bool({{ cookiecutter.__await }}self._execute(ended, self._prefix + key))
 
@@ -111,14 +111,14 @@ class SQLiteStore:
         return int({{ cookiecutter.__await }}self._execute(ended, f"{self._prefix}%", sid, sub))
 
     {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
-        """Take a lock, until it is deleted or its time to live ends. False if it is taken."""
+        """Take a lock for `ttl` seconds, or until `delete`. Return False if it is already taken."""
         taken = """INSERT INTO sessions VALUES (?1, '', ?2 + ?3, NULL, NULL) ON CONFLICT (key)
             DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?2"""
         return bool({{ cookiecutter.__await }}self._execute(taken, self._prefix + key, time.time(), ttl))
 
     {{ cookiecutter.__async }}def ping(self) -> None:
         """Check that the store can be written."""
-        # A statement that changes no row would write nothing.
+        # SQLite writes nothing if a statement changes no row.
         {{ cookiecutter.__await }}self._execute("REPLACE INTO sessions VALUES ('ping', '', 0, NULL, NULL)")
 
     {{ cookiecutter.__async }}def close(self) -> None:
@@ -135,22 +135,22 @@ class SQLiteStore:
     {% if cookiecutter.framework == "quart" %}
     async def _execute(self, sql: str, *values: Any) -> Any:
         """Run one statement as a transaction. Return the rows, or the number of changed rows."""
-        # With write-ahead logging, a reader waits for nobody. A thread would take ten times as long.
+        # With write-ahead logging, a read never waits. In a thread it would take ten times as long.
         if sql.startswith("SELECT"):
             with suppress(sqlite3.Error):
                 self._reader = self._reader or sqlite3.connect(
                     f"{self.path.as_uri()}?mode=rw", timeout=0, isolation_level=None, uri=True
                 )
                 return self._reader.execute(sql, values).fetchall()
-        # A writer, and a reader that SQLite has refused, may wait for a lock: in a thread.
+        # Use a thread for writes and for refused reads, because these may wait for a lock.
         try:
             async with asyncio.timeout(TIME_LIMIT + 1):
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._thread, self._run, sql, values)
         except (sqlite3.Error, OSError) as error:
-            # If the file was replaced, these connections still use the old file.
+            # Drop the connections: if the file was replaced, they still use the old file.
             self._reader = self._writer = None
-            reason = str(error) or "too many requests wait for it"
+            reason = str(error) or "too many requests wait for this file"
             raise StoreUnavailable(f"{self.path}: {reason}") from error
 
     def _run(self, sql: str, values: tuple[Any, ...]) -> Any:
@@ -178,7 +178,7 @@ class SQLiteStore:
     {% endif %}
     def _connect(self) -> sqlite3.Connection:
         if not self.path.exists():
-            # The file holds refresh tokens. SQLite gives its other files the mode of this one.
+            # The file holds refresh tokens. SQLite copies its mode to the `-wal` and `-shm` files.
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.touch(mode=0o600)
         connection = sqlite3.connect(
@@ -203,7 +203,7 @@ def _merged(data: str, changed: str, removed: str) -> str:
 
 
 class RedisStore:
-    """Sessions in Redis, one hash per session. The methods are those of SQLiteStore."""
+    """Sessions in Redis, one hash per session. The class has the methods of SQLiteStore."""
 
     # KEYS[1]: the session. ARGV[1]: the number of names and values to set, which follow. The
     # other arguments are the names to remove.
@@ -218,7 +218,7 @@ class RedisStore:
         self._url = url.replace("+cluster:", ":", 1)
         self._prefix = prefix
         self._cluster = self._url != url
-        # Try once more: the server may have closed an idle connection, or be a replica by now.
+        # Try again once: the server may have closed an idle connection, or have become a replica.
         again = Retry(NoBackoff(), 1, (exceptions.ConnectionError, exceptions.ReadOnlyError))
         self.options: dict[str, Any] = {"retry": again, "decode_responses": True}
         self.options |= {"socket_timeout": TIME_LIMIT, "socket_connect_timeout": TIME_LIMIT}
@@ -231,13 +231,13 @@ class RedisStore:
 
     @cached_property
     def _redis(self) -> Any:
-        """The client. It is made when it is needed: the one for a cluster may connect at once."""
+        """The client, created at the first use: a client for a cluster may connect immediately."""
         if self._cluster:
             return RedisCluster.from_url(self._url, **self.options)
         {% if cookiecutter.framework == "quart" %}
         return Redis.from_url(self._url, **self.options)
         {% else %}
-        # When all connections are in use, a request waits for one and does not fail.
+        # If all connections are in use, a request waits for a free connection and does not fail.
         pool: Any = BlockingConnectionPool.from_url(self._url, timeout=TIME_LIMIT, **self.options)
         return Redis.from_pool(pool)
         {% endif %}
@@ -282,17 +282,17 @@ class RedisStore:
         return ended
 
     {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
-        name, own = self._name("session", key), secrets.token_hex(8)
-        if {{ cookiecutter.__await }}self._call("set", name, own, nx=True, ex=ttl):
+        name, owner = self._name("session", key), secrets.token_hex(8)
+        if {{ cookiecutter.__await }}self._call("set", name, owner, nx=True, ex=ttl):
             return True
-        # The response to a first attempt may have been lost.
-        return bool({{ cookiecutter.__await }}self._call("get", name) == own)
+        # A first attempt may have taken the lock although its response was lost.
+        return bool({{ cookiecutter.__await }}self._call("get", name) == owner)
 
     {{ cookiecutter.__async }}def ping(self) -> None:
         {{ cookiecutter.__await }}self._call("set", self._name("ping", secrets.token_hex(4)), "", ex=1)
 
     {{ cookiecutter.__async }}def info(self) -> list[dict[str, Any]]:
-        """Return what each Redis server says of itself."""
+        """Return the response to INFO of each Redis server."""
         nodes = {"target_nodes": RedisCluster.PRIMARIES} if self._cluster else {}
         found = {{ cookiecutter.__await }}self._call("info", **nodes)
         return [found] if "redis_version" in found else list(found.values())
@@ -308,7 +308,7 @@ class RedisStore:
         return {{ cookiecutter.__await }}self._run(lambda: getattr(self._redis, command)(*args, **options))
 
     {{ cookiecutter.__async }}def _run(self, send: Callable[[], Any]) -> Any:
-        """Return the result of `send` within a few seconds, also if all connections are in use."""
+        """Return the result of `send`. Wait at most a few seconds, even for a free connection."""
         try:
             {% if cookiecutter.framework == "quart" %}
             async with asyncio.timeout(TIME_LIMIT + 1), self._turns:
@@ -316,8 +316,8 @@ class RedisStore:
             {% else %}
             if not self._cluster:
                 return send()
-            # To find a cluster that is silent, redis-py asks each server in turn, for one request
-            # at a time. So the requests wait for it in threads, and only for a few seconds.
+            # If a cluster does not respond, redis-py tries each server in turn and blocks all other
+            # requests. So requests wait in threads, and only for a few seconds.
             result = self._threads.submit(send)
             try:
                 return result.result(TIME_LIMIT + 1)
@@ -336,7 +336,7 @@ Store = SQLiteStore | RedisStore
 
 
 def open_store(url: str, folder: str, prefix: str) -> Store:
-    """Return the store of a SESSION_URL. A relative SQLite path is relative to the folder."""
+    """Return the store for a SESSION_URL. A relative SQLite path starts in the folder."""
     if url.startswith("sqlite:///"):
         return SQLiteStore(Path(folder, url.removeprefix("sqlite:///")), prefix)
     return RedisStore(url, prefix)
