@@ -49,7 +49,7 @@ def test_the_hooks_for_git_pass_on_a_fresh_bake(bake: Bake, framework: str, tmp_
     assert done.stdout.count("Failed") == 3
 
 
-@pytest.mark.parametrize("answers", BARE + FULL)
+@pytest.mark.parametrize("answers", FULL)
 def test_every_debug_configuration_starts_a_command_that_exists(
     bake: Bake, answers: Answers
 ) -> None:

@@ -198,7 +198,7 @@ def greeting(port: int, path: str, browser: httpx2.Client) -> str:
     raise AssertionError("no message")
 
 
-@pytest.mark.parametrize("answers", ALL)
+@pytest.mark.parametrize("answers", FULL)
 def test_every_command_of_the_project_exists_with_its_options(bake: Bake, answers: Answers) -> None:
     project = bake(**answers)
     pages = "\n".join(path.read_text("utf-8") for path in project.path.rglob("*.md"))
