@@ -269,7 +269,7 @@ class Checks:
         if not (key := self.config.LOGTO_WEBHOOK_SIGNING_KEY):
             return "off: LOGTO_WEBHOOK_SIGNING_KEY is not set"
         if not os.environ.get("LOGTO_M2M_APP_SECRET"):
-            return "the key is set; LOGTO_M2M_APP_SECRET is not, which the check in Logto needs"
+            return "not checked in Logto, because LOGTO_M2M_APP_SECRET is not set"
         api = ManagementApi(self.config.LOGTO_ENDPOINT.rstrip("/"))
         await api.sign_in()
         with expected():
