@@ -1,9 +1,9 @@
-"""Times a call of a baked API with an access token, beside the parts that it cannot do without.
+"""Measure calls of a baked API with an access token, and the parts of such a call.
 
     python api_calls.py FRAMEWORK
 
-Run it in a bake that has an API. Prints the seconds of each call as JSON. The app is called as
-the server calls it, in this process, so no network is in the numbers.
+Run this script in a bake that has an API. It prints the seconds of each call as JSON. It calls the
+app as a server does, but in its own process, so the numbers include no network.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ def main() -> None:
         for each in (app, bare):
             each.add_url_rule("/open", "open", answer)
         bare.add_url_rule("/by-hand", "by_hand", by_hand)
-        # The guard alone, over the very view of the bare app.
+        # Only the decorator, with the same view as in the bare app.
         bare.config.update(app.config)
         bare.extensions.update(app.extensions)
         bare.add_url_rule("/guarded", "guarded", access_token_required("read:books")(answer))
@@ -82,12 +82,12 @@ def main() -> None:
         }
         found: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(ROUNDS):
-            # Each gets tokens of its own, or none would be new to the next.
+            # Each function gets new tokens: a token of the previous function is already remembered.
             for name, function in calls.items():
                 tokens = [new_token() for _ in range(CALLS)]
                 forget()
                 function(seen)
-                # What this thread computes, whatever else the machine does meanwhile.
+                # The processor time of this thread, so other work on the machine does not count.
                 start = time.thread_time()
                 for token in tokens:
                     function(token)
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def headers(token: str) -> dict[str, str]:
-    # The bare app has the SERVER_NAME of the other, and Quart finds no page under another host.
+    # Both apps have this SERVER_NAME, and Quart finds no page under another host name.
     return {"Host": "localhost:3000", "Authorization": f"Bearer {token}"}
 
 
@@ -106,7 +106,7 @@ if sys.argv[1] == "quart":
         return ANSWER
 
     async def by_hand() -> Any:
-        """PyJWT's bare decode and the framework's bare answer."""
+        """Decode the token with PyJWT only, and return a plain response."""
         jwt.decode(FRAMEWORK.request.headers["Authorization"][7:], **EXPECTED)
         return ANSWER
 
@@ -121,7 +121,7 @@ else:
         return ANSWER
 
     def by_hand() -> Any:  # type: ignore[misc]
-        """PyJWT's bare decode and the framework's bare answer."""
+        """Decode the token with PyJWT only, and return a plain response."""
         jwt.decode(FRAMEWORK.request.headers["Authorization"][7:], **EXPECTED)
         return ANSWER
 

@@ -81,7 +81,7 @@ async def run(
         # Logto responds with 200 even if it drops values, so read everything again.
         if left := await plan.changes():
             raise ManagementError(f"Logto did not keep: {_listed(left)}. Set it in the Console.")
-        say("Done. Logto has all of these settings.")
+        say("Done. Logto has all settings.")
     else:
         say("There is nothing to do: Logto has all settings.")
     for name, value in plan.variables.items():
