@@ -156,9 +156,9 @@ NOTES = [
     "uses a part of the same two cores.",
     "The bare page is the framework and the template, without session, headers and log. "
     "Flask-Session stands for the usual parts: the SDK's tutorial with Flask-Session, "
-    "Flask-Talisman and a line in the log. Its view is `async def`, as in the tutorial. A developer "
-    "who knows the cost of `async def` in Flask writes a plain view; the next column compares with "
-    "a plain view.",
+    "Flask-Talisman and a line in the log. Its view is `async def`, as in the tutorial. A "
+    "developer who knows the cost of `async def` in Flask writes a plain view; the next column "
+    "compares with a plain view.",
     "Earlier targets compared the page under load with the bare page and with the tutorial's app. "
     "But no real app is as bare as the bare page, and the tutorial's app starts an event loop for "
     "each page.",

@@ -70,7 +70,7 @@ def suspension(local_logto: LocalLogto, suspended: bool = True) -> dict[str, Any
     ("sent", "key", "status"),
     [({"event": "User.Deleted"}, "other-key", 401), ([], KEY, 400), ("x" * 2**16, KEY, 413)],
 )
-{{ cookiecutter.__async }}def test_an_invalid_webhook_is_refused(
+{{ cookiecutter.__async }}def test_a_webhook_that_is_not_valid_is_refused(
     start: Start, sent: Any, key: str, status: int
 ) -> None:
     app = {{ cookiecutter.__await }}start(LOGTO_WEBHOOK_SIGNING_KEY=KEY)
