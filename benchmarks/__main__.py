@@ -312,9 +312,9 @@ INTRODUCTION = f"""\
 `make bench` measures these numbers again. Numbers that are compared were measured in turns, in one
 run. A number is the median of {measure.ROUNDS} rounds or more, with the lowest and the highest
 value after it. A ratio is the median of the rounds' ratios. The load is wrk with
-{measure.CONNECTIONS} connections for {measure.SECONDS} s per round, on the machine of the servers, and each response must
-be a success. The servers are granian with one worker, unless the table says otherwise, and write
-their log to a file.
+{measure.CONNECTIONS} connections for {measure.SECONDS} s per round, on the machine of the servers.
+Each response must be a success. The servers are granian with one worker, unless the table says
+otherwise, and write their log to a file.
 """
 
 

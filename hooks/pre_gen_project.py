@@ -153,9 +153,9 @@ def rejected(answers: Mapping[str, object]) -> list[str]:
 
 def problem(answers: Mapping[str, object], bad: list[str]) -> str:
     """Return why no project can be made, or an empty text."""
-    if lost := [name for name in (*RULES, *COMPUTED) if name not in answers]:
+    if missing := [name for name in (*RULES, *COMPUTED) if name not in answers]:
         return (
-            f"No project was made, because a variable is missing: {', '.join(lost)}. A replay file"
+            f"No project was made, because a variable is missing: {', '.join(missing)}. A replay file"
             f" works only with the version of the template that wrote it. {NEEDED}"
         )
     if bad and all(comes_from_old_cookiecutter(name, answers[name]) for name in bad):

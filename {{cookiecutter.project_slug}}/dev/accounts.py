@@ -111,7 +111,7 @@ class Application:
 
 @dataclass
 class Session:
-    """A browser that is signed in to Logto. Its `_session` cookie is the key."""
+    """A browser that is signed in to Logto, identified by its `_session` cookie."""
 
     user: User
     sid: str = field(default_factory=lambda: random_id(21))
@@ -218,7 +218,7 @@ class StandIn:
 
     @property
     def offers_microsoft(self) -> bool:
-        """Whether the sign-in page has the button. It needs a connector and an enabled target."""
+        """Whether the sign-in page has the Microsoft button: a connector with an enabled target."""
         enabled = "azuread" in self.sign_in_experience["socialSignInConnectorTargets"]
         return enabled and bool(self.connectors)
 
@@ -266,7 +266,7 @@ class StandIn:
         """Post to the app from another thread, and write the result to the log."""
 
         def post() -> None:
-            # The real Logto never calls a loopback URL, and reports nothing.
+            # The real Logto drops calls to loopback URLs without a report. The stand-in sends them.
             try:
                 response = httpx2.post(url, timeout=5, trust_env=False, **sent)
                 log.info("%s: the app responded with %s", url, response.status_code)

@@ -90,7 +90,7 @@ def port_is_taken(port: int) -> bool:
 def listen(port: int) -> list[socket.socket]:
     """Listen on the same port (0: any free port) of 127.0.0.1 and, if it exists, of ::1.
 
-    "localhost" is 127.0.0.1 on some machines and ::1 on others.
+    Both are needed: "localhost" is 127.0.0.1 on some machines and ::1 on others.
     Raises OSError if the port is taken (EADDRINUSE) or the system reserves it (EACCES).
     """
     # Windows and macOS bind the port even if another program listens on all addresses.

@@ -152,7 +152,7 @@ def authorize() -> Any:
 def requested_interaction() -> Interaction:
     """Return the sign-in that the app requests.
 
-    Raises OidcError if the app or its callback URL is not registered. Do not redirect there.
+    Raises OidcError for an unknown app or callback URL. This error must not go to that URL.
     """
     query = request.args
     application = known_application(query.get("client_id", ""))
@@ -217,7 +217,7 @@ def show_page(page: str) -> Any:
 
 
 def sign_in_expired() -> tuple[str, int]:
-    text = "This sign-in has expired or is done already."
+    text = "This sign-in has expired or is already finished."
     return render("message.html", title="Sign-in expired", text=text), 400
 
 

@@ -173,7 +173,7 @@ class Checks:
         keys = response.json.get("keys")
         if isinstance(keys, list) and any("P-384" in str(key) for key in keys):
             return "ES384"
-        raise CheckFailed(f"no ES384 key ({response.summary})", "LOGTO_ENDPOINT must be a Logto.")
+        raise CheckFailed(f"no ES384 key ({response.summary})", "Check the URL in LOGTO_ENDPOINT.")
 
     async def authorize(self, **more: str) -> Response:
         """Start a sign-in, do not finish it, and return Logto's response (RFC 6749, 4.1.1)."""
@@ -214,7 +214,7 @@ class Checks:
         raise CheckFailed(found, f"Copy it from {APP_PAGE} > App secrets to LOGTO_APP_SECRET.")
 
     async def post_sign_out_uri(self) -> str:
-        """Check that users return here after sign-out (OpenID Connect RP-Initiated Logout)."""
+        """Check that Logto returns users to the app (OpenID Connect RP-Initiated Logout)."""
         uri = self.config.POST_SIGN_OUT_URI
         query = {"client_id": self.config.LOGTO_APP_ID, "post_logout_redirect_uri": uri}
         response = await self.call("GET", "end_session_endpoint", params=query)
@@ -278,7 +278,7 @@ class Checks:
                 return str(hooks[0]["config"]["url"])
         if hooks:
             raise CheckFailed("disabled in Logto", "Enable it in Logto Console > Webhooks.")
-        raise CheckFailed("no webhook in Logto has this key", "Run {{ cookiecutter.framework }} logto provision --create.")
+        raise CheckFailed("no webhook has this signing key", "Run {{ cookiecutter.framework }} logto provision --create.")
 
     async def connector_file(self) -> str:
         """Check that the file and its variables make a valid connector."""

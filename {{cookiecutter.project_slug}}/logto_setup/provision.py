@@ -333,7 +333,7 @@ class Plan:
     def say_azure(self) -> None:
         """Print the redirect URI that Azure needs, for the portal and as commands."""
         uri = f"{self.api.endpoint}/callback/{self.connector_id}"
-        say("\nAdd in Azure > App registrations > your app > Authentication > Web > Redirect URIs:")
+        say("\nAdd in Azure: App registrations > your app > Authentication > Web > Redirect URIs:")
         say(f"  {uri}")
         if "clientId" not in connector.placeholders(self.azure):
             say("Or run this after az login. It replaces all redirect URIs of your app:")
