@@ -28,7 +28,7 @@ from one_page import asgi_page, wsgi_page  # type: ignore[import-not-found]
 API = "https://api.bookstore.example"
 ROUNDS, CALLS = 15, 40
 FRAMEWORK: Any = __import__(sys.argv[1])
-ANSWER = {"user_id": "k3v9x0q2m7ae", "client_id": "bookstore", "scopes": ["read:books"]}
+BODY = {"user_id": "k3v9x0q2m7ae", "client_id": "bookstore", "scopes": ["read:books"]}
 
 EXPECTED: dict[str, Any] = {}
 
@@ -48,12 +48,12 @@ def main() -> None:
         app = create_app(config)
         bare = getattr(FRAMEWORK, sys.argv[1].capitalize())("bare")
         for each in (app, bare):
-            each.add_url_rule("/open", "open", answer)
+            each.add_url_rule("/open", "open", plain_view)
         bare.add_url_rule("/by-hand", "by_hand", by_hand)
         # Only the decorator, with the same view as in the bare app.
         bare.config.update(app.config)
         bare.extensions.update(app.extensions)
-        bare.add_url_rule("/guarded", "guarded", access_token_required("read:books")(answer))
+        bare.add_url_rule("/guarded", "guarded", access_token_required("read:books")(plain_view))
 
         def new_token() -> str:
             claims = {"jti": str(time.perf_counter_ns()), "sub": "k3v9x0q2m7ae"}
@@ -102,13 +102,13 @@ def headers(token: str) -> dict[str, str]:
 
 if sys.argv[1] == "quart":
 
-    async def answer() -> Any:
-        return ANSWER
+    async def plain_view() -> Any:
+        return BODY
 
     async def by_hand() -> Any:
         """Decode the token with PyJWT only, and return a plain response."""
         jwt.decode(FRAMEWORK.request.headers["Authorization"][7:], **EXPECTED)
-        return ANSWER
+        return BODY
 
     LOOP = asyncio.new_event_loop()
 
@@ -117,13 +117,13 @@ if sys.argv[1] == "quart":
 
 else:
 
-    def answer() -> Any:  # type: ignore[misc]
-        return ANSWER
+    def plain_view() -> Any:  # type: ignore[misc]
+        return BODY
 
     def by_hand() -> Any:  # type: ignore[misc]
         """Decode the token with PyJWT only, and return a plain response."""
         jwt.decode(FRAMEWORK.request.headers["Authorization"][7:], **EXPECTED)
-        return ANSWER
+        return BODY
 
     def call(app: Any, path: str, token: str) -> None:
         wsgi_page(app, headers(token), path)
