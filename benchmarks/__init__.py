@@ -1,1 +1,1 @@
-"""The numbers: what the template and its apps cost, measured side by side."""
+"""Benchmarks of the template and its apps, and of apps to compare with."""

@@ -1,4 +1,4 @@
-"""Measures everything, or the parts that are named, and writes benchmarks/RESULTS.md.
+"""Measure all parts, or the named parts, and write benchmarks/RESULTS.md.
 
 make bench
 make bench ARGS="home growth"
@@ -46,11 +46,11 @@ def baking(folder: Path) -> Section:
         "A bake",
         ["template", "seconds", "ratio"],
         notes=[
-            "What this one takes more is, by a profile: half of it Jinja's compiling of some 60 "
-            "files, 2 ms each; a fifth the names of files and folders and the answers, each a "
-            "template too; a sixth the hooks, of which the check of the answers has to import "
-            "regular expressions. On a busy machine the ratio is lower (1.24 was seen), as "
-            "Python's own start then takes longer."
+            "A profile shows where this template needs more time: half is Jinja, which compiles "
+            "some 60 files, 2 ms each; a fifth is the names of files and folders and the answers, "
+            "which are templates too; a sixth is the hooks, because the check of the answers "
+            "imports regular expressions. On a busy machine the ratio is lower (1.24 was seen), "
+            "because the start of Python takes longer."
         ],
     )
     section.rows += [
@@ -283,7 +283,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(SECTIONS))
     parts = parser.parse_args().parts or list(SECTIONS)
     if unknown := set(parts) - set(SECTIONS):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}. Choose from {', '.join(SECTIONS)}")
     for program in ("wrk", "redis-server"):
         measure.need(program)
     for name in parts:
@@ -304,11 +304,12 @@ def keep(text: str) -> None:
 INTRODUCTION = f"""\
 # Results
 
-`make bench` measures this anew. What is compared was measured in turns in one run; a number is the
-median of {measure.ROUNDS} rounds or more, with the lowest and the highest behind it, and a ratio is the
-median of the rounds' ratios. Load is wrk with {measure.CONNECTIONS} connections for {measure.SECONDS} s a round, on the machine of the
-servers, and every answer is checked to be a good one. The servers are granian with one worker,
-unless said otherwise, and write their log to a file.
+`make bench` measures these numbers again. Numbers that are compared were measured in turns, in one
+run. A number is the median of {measure.ROUNDS} rounds or more, with the lowest and the highest
+value after it. A ratio is the median of the rounds' ratios. The load is wrk with
+{measure.CONNECTIONS} connections for {measure.SECONDS} s per round, on the machine of the servers.
+Each response must be a success. The servers are granian with one worker, unless the table says
+otherwise, and write their log to a file.
 """
 
 

@@ -1,4 +1,4 @@
-"""What an access token costs an API call."""
+"""The cost of an access token in an API call."""
 
 import json
 import subprocess
@@ -9,10 +9,10 @@ from .subjects import HERE, INTERFACES, bake, environment
 
 
 def rows(folder: Path) -> list[tuple[str, float, float]]:
-    """Measure on each framework, in one process each; gives (name, ratio, target) rows.
+    """Measure each framework in a separate process, and return rows (name, ratio, target).
 
-    A name that begins with "times faster" has a target to reach, any other one not to pass; a
-    target of 0 is none, and the row is there to be known.
+    If a name begins with "times faster", the target is a minimum, else a maximum. A target of 0
+    means that there is no target.
     """
     found: list[tuple[str, float, float]] = []
     for framework in INTERFACES:
@@ -23,7 +23,7 @@ def rows(folder: Path) -> list[tuple[str, float, float]]:
             env=environment(),
             check=True,
             stdout=subprocess.PIPE,
-            # The log of the app, a line for each call.
+            # The log of the app has a line for each call.
             stderr=subprocess.DEVNULL,
         )
         cost: dict[str, float] = json.loads(done.stdout)

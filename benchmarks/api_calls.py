@@ -1,9 +1,9 @@
-"""Times a call of a baked API with an access token, beside the parts that it cannot do without.
+"""Measure calls of a baked API with an access token, and the parts of such a call.
 
     python api_calls.py FRAMEWORK
 
-Run it in a bake that has an API. Prints the seconds of each call as JSON. The app is called as
-the server calls it, in this process, so no network is in the numbers.
+Run this script in a bake that has an API. It prints the seconds of each call as JSON. It calls the
+app as a server does, but in its own process, so the numbers include no network.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from one_page import asgi_page, wsgi_page  # type: ignore[import-not-found]
 API = "https://api.bookstore.example"
 ROUNDS, CALLS = 15, 40
 FRAMEWORK: Any = __import__(sys.argv[1])
-ANSWER = {"user_id": "k3v9x0q2m7ae", "client_id": "bookstore", "scopes": ["read:books"]}
+BODY = {"user_id": "k3v9x0q2m7ae", "client_id": "bookstore", "scopes": ["read:books"]}
 
 EXPECTED: dict[str, Any] = {}
 
@@ -48,12 +48,12 @@ def main() -> None:
         app = create_app(config)
         bare = getattr(FRAMEWORK, sys.argv[1].capitalize())("bare")
         for each in (app, bare):
-            each.add_url_rule("/open", "open", answer)
+            each.add_url_rule("/open", "open", plain_view)
         bare.add_url_rule("/by-hand", "by_hand", by_hand)
-        # The guard alone, over the very view of the bare app.
+        # Only the decorator, with the same view as in the bare app.
         bare.config.update(app.config)
         bare.extensions.update(app.extensions)
-        bare.add_url_rule("/guarded", "guarded", access_token_required("read:books")(answer))
+        bare.add_url_rule("/guarded", "guarded", access_token_required("read:books")(plain_view))
 
         def new_token() -> str:
             claims = {"jti": str(time.perf_counter_ns()), "sub": "k3v9x0q2m7ae"}
@@ -82,12 +82,12 @@ def main() -> None:
         }
         found: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(ROUNDS):
-            # Each gets tokens of its own, or none would be new to the next.
+            # Each function gets new tokens: a token of the previous function is already remembered.
             for name, function in calls.items():
                 tokens = [new_token() for _ in range(CALLS)]
                 forget()
                 function(seen)
-                # What this thread computes, whatever else the machine does meanwhile.
+                # The processor time of this thread, so other work on the machine does not count.
                 start = time.thread_time()
                 for token in tokens:
                     function(token)
@@ -96,19 +96,19 @@ def main() -> None:
 
 
 def headers(token: str) -> dict[str, str]:
-    # The bare app has the SERVER_NAME of the other, and Quart finds no page under another host.
+    # Both apps have this SERVER_NAME, and Quart finds no page under another host name.
     return {"Host": "localhost:3000", "Authorization": f"Bearer {token}"}
 
 
 if sys.argv[1] == "quart":
 
-    async def answer() -> Any:
-        return ANSWER
+    async def plain_view() -> Any:
+        return BODY
 
     async def by_hand() -> Any:
-        """PyJWT's bare decode and the framework's bare answer."""
+        """Decode the token with PyJWT only, and return a plain response."""
         jwt.decode(FRAMEWORK.request.headers["Authorization"][7:], **EXPECTED)
-        return ANSWER
+        return BODY
 
     LOOP = asyncio.new_event_loop()
 
@@ -117,13 +117,13 @@ if sys.argv[1] == "quart":
 
 else:
 
-    def answer() -> Any:  # type: ignore[misc]
-        return ANSWER
+    def plain_view() -> Any:  # type: ignore[misc]
+        return BODY
 
     def by_hand() -> Any:  # type: ignore[misc]
-        """PyJWT's bare decode and the framework's bare answer."""
+        """Decode the token with PyJWT only, and return a plain response."""
         jwt.decode(FRAMEWORK.request.headers["Authorization"][7:], **EXPECTED)
-        return ANSWER
+        return BODY
 
     def call(app: Any, path: str, token: str) -> None:
         wsgi_page(app, headers(token), path)

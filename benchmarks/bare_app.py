@@ -1,6 +1,6 @@
-"""The home page of a bake and nothing else: same framework, same template, no session.
+"""An app that has only the home page of a bake: same framework, same template, no session.
 
-It renders the page for a user that never changes. Run it in a bake, whose template it is.
+The user of the page never changes. Run this app in a bake, because it uses the template there.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def create_app() -> Any:
-    """Build the app on the framework that BARE_FRAMEWORK names."""
+    """Build the app with the framework in BARE_FRAMEWORK."""
     framework: Any = __import__(os.environ["BARE_FRAMEWORK"])
     kind = getattr(framework, os.environ["BARE_FRAMEWORK"].capitalize())
     app = kind("app", root_path=str(Path.cwd() / "app"))
@@ -26,7 +26,7 @@ def create_app() -> Any:
 
     view = home_on_the_loop if kind.__name__ == "Quart" else home
     app.add_url_rule("/", endpoint="pages.home", view_func=view)
-    # The page has links to them.
+    # The page has links to these views.
     for name in ("auth.sign_in", "auth.sign_out", "auth.sign_up", "pages.profile"):
         app.add_url_rule(f"/{name}", endpoint=name, view_func=home)
     return app

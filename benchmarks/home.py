@@ -1,4 +1,4 @@
-"""The home page of a signed-in user: what it costs the app, and how many a server sends."""
+"""The home page of a signed-in user: the processor time per page, and the pages per second."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ class Subject:
 
 
 def subjects_of(folder: Path, redis: str) -> list[Subject]:
-    """Name all the apps: without a session, ours, and what a Flask developer would build."""
+    """Return all apps: the bare app, ours, and the app that a Flask developer would build."""
     found = []
     for number, framework in enumerate(INTERFACES):
         name = framework.capitalize()
@@ -62,7 +62,7 @@ def subjects_of(folder: Path, redis: str) -> list[Subject]:
 def in_one_process(
     subject: Subject, project: Path, cookies: str, variables: dict[str, str]
 ) -> Iterator[Callable[[], float]]:
-    """Give a function that returns the microseconds of processor time of a page."""
+    """Yield a function that returns the microseconds of processor time per page."""
     command = [sys.executable, str(HERE / "one_page.py"), subject.target, cookies]
     log = project.parent / f"{subject.name}.log"
     with (
@@ -83,9 +83,9 @@ def in_one_process(
             assert process.stdout
             process.stdin.write(f"{PAGES}\n")
             process.stdin.flush()
-            answer = process.stdout.readline()
-            assert answer, log.read_text("utf-8")
-            return float(answer)
+            line = process.stdout.readline()
+            assert line, log.read_text("utf-8")
+            return float(line)
 
         yield once
         assert process.stdin
@@ -148,16 +148,18 @@ COMPARED: dict[str, list[tuple[str, float]]] = {
     "Quart, ours on SQLite": [("Quart, the bare page", 0.55)],
     "Quart, ours on Redis": [("Quart, the bare page", 0)],
 }
-"""The apps that an app is compared with, and how many times its cost theirs should be, or 0."""
+"""The apps to compare an app with, and the least ratio of their cost to its cost (0: no target)."""
 
 NOTES = [
     "The microseconds are processor time in one process that calls the app as a server does, with "
     "the headers of a browser. The requests per second are those of granian under load, where wrk "
-    "has a part of the same two cores.",
+    "uses a part of the same two cores.",
     "The bare page is the framework and the template, without session, headers and log. "
-    "Flask-Session stands for the usual parts: the SDK's tutorial with Flask-Session, Flask-Talisman "
-    "and a line in the log. Its view is `async def`, as in the tutorial. A developer who knows what "
-    "that costs on Flask writes a plain view; the column after it compares with that.",
-    "Earlier targets compared the page under load with the bare page and with the tutorial's app: no "
-    "real app is as bare as the one, and the other starts an event loop for each page.",
+    "Flask-Session stands for the usual parts: the SDK's tutorial with Flask-Session, "
+    "Flask-Talisman and a line in the log. Its view is `async def`, as in the tutorial. A "
+    "developer who knows the cost of `async def` in Flask writes a plain view; the next column "
+    "compares with a plain view.",
+    "Earlier targets compared the page under load with the bare page and with the tutorial's app. "
+    "But no real app is as bare as the bare page, and the tutorial's app starts an event loop for "
+    "each page.",
 ]

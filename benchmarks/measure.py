@@ -1,4 +1,4 @@
-"""Rounds, load and medians. Whatever is compared is measured in turns, in one run."""
+"""Rounds, load and medians. Values that are compared are measured in turns, in one run."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ ROUNDS = 5
 SECONDS = 2
 CONNECTIONS = 8
 
-# Each request with another of the cookies, from all over the store: the step is a prime.
+# Each request has another cookie. The step is a prime, so the cookies are spread over the store.
 MANY_COOKIES = """
 local number, count = 0, tonumber(os.getenv("COOKIES"))
 request = function()
@@ -31,7 +31,7 @@ end
 
 @dataclass
 class Section:
-    """One question, with the table that answers it."""
+    """One section of the results: a title, a table and notes."""
 
     title: str
     columns: Sequence[str]
@@ -47,17 +47,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Load:
-    """What one round of load came to."""
+    """The result of one round of load."""
 
     per_second: float
     generator_cores: float
-    """How much of one core wrk took."""
+    """The part of one core that wrk used."""
 
 
 def in_turns(
     measures: Mapping[str, Callable[[], float]], rounds: int = ROUNDS
 ) -> dict[str, list[float]]:
-    """Take every measure once in each round, and give what each came to, round by round."""
+    """Call every function once in each round, and return its values, one per round."""
     found: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(rounds):
         for name, measure in measures.items():
@@ -66,22 +66,22 @@ def in_turns(
 
 
 def ratio(these: Sequence[float], those: Sequence[float]) -> float:
-    """The median of the rounds' ratios."""
+    """Return the median of the rounds' ratios."""
     return statistics.median(a / b for a, b in zip(these, those, strict=True))
 
 
 def against(value: float, target: str, holds: bool) -> str:
-    """A ratio, and whether it is what it should be."""
+    """Return a ratio as text, with its target and whether it reaches the target."""
     return f"**{value:.2f}** ({target}: {'yes' if holds else 'no'})"
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
-    """The median, and from where to where the rounds went."""
+    """Return the median as text, with the lowest and the highest value."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return how many seconds an action takes."""
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
@@ -95,10 +95,10 @@ def load(
     cookies: int = 0,
     headers: Sequence[str] = (),
 ) -> Load:
-    """Ask for a page again and again, from a process of its own, for SECONDS.
+    """Request a page again and again for SECONDS, from a separate process.
 
-    With a cookie name, each request has another of so many cookies: `cookie-0`, `cookie-1`, ...
-    Raises RuntimeError if any answer was not a good one.
+    With a cookie name, each request sends one of `cookies` cookies: `cookie-0`, `cookie-1`, ...
+    Raises RuntimeError if a response is not a success.
     """
     command = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS)]
     command += ["--duration", f"{SECONDS}s"]
@@ -128,7 +128,7 @@ def load(
 
 
 def machine() -> str:
-    """The line about the machine that all numbers belong to."""
+    """Return a line about this machine."""
     model = "unknown processor"
     if (cpus := Path("/proc/cpuinfo")).exists():
         names = re.findall(r"^model name\s*: (.*)$", cpus.read_text("utf-8"), re.MULTILINE)
@@ -142,6 +142,6 @@ def machine() -> str:
 
 
 def need(program: str) -> None:
-    """End with a sentence if a program is not here."""
+    """Exit with a message if a program is not installed."""
     if not shutil.which(program):
-        sys.exit(f"There is no {program} here. On Debian: apt-get install {program}")
+        sys.exit(f"{program} is not installed. On Debian: apt-get install {program}")

@@ -1,10 +1,10 @@
-"""Times the home page in one process, as often as it is told, without a network.
+"""Measure the home page in one process, without a network.
 
     python one_page.py TARGET COOKIES
 
-TARGET is an app such as `app:create_app`. Run it in a bake. For each line on standard input it
-asks for the page that many times, as the server asks a WSGI or an ASGI app, and prints the
-microseconds of processor time that a page took, of all threads.
+TARGET is an app such as `app:create_app`. Run this script in a bake. Each line on standard input
+is a number. The script requests the page that many times, as a server calls a WSGI or an ASGI app,
+and prints the microseconds of processor time per page, of all threads.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ HEADERS = {
 
 
 def wsgi_page(app: Any, headers: dict[str, str], path: str = "/") -> bytes:
-    """Ask for a page as the server asks a WSGI app."""
+    """Request a page as a server calls a WSGI app."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",
@@ -59,7 +59,7 @@ def wsgi_page(app: Any, headers: dict[str, str], path: str = "/") -> bytes:
 
 
 async def asgi_page(app: Any, headers: dict[str, str], path: str = "/") -> bytes:
-    """Ask for a page as the server asks an ASGI app."""
+    """Request a page as a server calls an ASGI app."""
     scope = {
         "type": "http",
         "http_version": "1.1",
@@ -100,7 +100,7 @@ def main() -> None:
         for _ in range(count):
             await asgi_page(app, headers)
 
-    def ask(count: int) -> None:
+    def request_pages(count: int) -> None:
         if inspect.iscoroutinefunction(type(app).__call__):
             loop.run_until_complete(pages(count))
         else:
@@ -113,11 +113,11 @@ def main() -> None:
     else:
         page = wsgi_page(app, headers)
     assert b"Hello, <bdi>Alice Archer</bdi>" in page, page
-    ask(200)
+    request_pages(200)
     for line in sys.stdin:
         count = int(line)
         start = time.process_time()
-        ask(count)
+        request_pages(count)
         print((time.process_time() - start) / count * 1e6, flush=True)
 
 

@@ -1,8 +1,9 @@
-"""Fills a session store with copies of one session: run it in a bake.
+"""Fill a session store with copies of one session. Run this script in a bake.
 
     python seed.py SESSION_URL COUNT < {"data": ..., "sub": ...}
 
-They have the cookies `cookie-0`, `cookie-1` and so on. Prints the bytes per session.
+The sessions have the cookies `cookie-0`, `cookie-1` and so on. The script prints the bytes per
+session.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ BATCH = 1000
 
 
 def finished(result: Any) -> Any:
-    """The result, of a coroutine too."""
+    """Return the result of a call, which can be a coroutine."""
     return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 

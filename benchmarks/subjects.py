@@ -1,4 +1,4 @@
-"""What is measured: bakes, the servers that run them, and somebody who signs in."""
+"""The bakes to measure, their servers, and a user who signs in."""
 
 import atexit
 import functools
@@ -26,10 +26,10 @@ PAGE_OF_ALICE = "Hello, <bdi>Alice Archer</bdi>"
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment of a measured process, without what would configure it by chance."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    path = os.pathsep.join([str(BIN), own.get("PATH", "")])
-    return own | {"PATH": path, "PYTHONPATH": str(HERE)} | variables
+    """Return the environment of a measured process, without variables that would configure it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    path = os.pathsep.join([str(BIN), kept.get("PATH", "")])
+    return kept | {"PATH": path, "PYTHONPATH": str(HERE)} | variables
 
 
 def cookiecutter(template: Path, folder: Path, *answers: str) -> None:
@@ -40,7 +40,7 @@ def cookiecutter(template: Path, folder: Path, *answers: str) -> None:
 
 
 def bake(folder: Path, *answers: str) -> Path:
-    """Bake the template into an empty folder and give the project's."""
+    """Bake the template into an empty folder, and return the folder of the project."""
     shutil.rmtree(folder, ignore_errors=True)
     cookiecutter(ROOT, folder, *answers)
     (project,) = folder.iterdir()
@@ -49,7 +49,7 @@ def bake(folder: Path, *answers: str) -> Path:
 
 @functools.cache
 def stand_in() -> Any:
-    """The local Logto of a bake of its own, which stays until the end."""
+    """Bake a project, and return its local Logto. The bake is deleted at exit."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     sys.path.insert(0, str(bake(Path(folder, "stand-in"))))
@@ -74,7 +74,7 @@ class LocalLogto:
         self._logto.stop()
 
     def calls(self) -> list[str]:
-        """The paths that were asked for so far."""
+        """Return the paths of all requests so far."""
         return [path for _, path in self._logto.requests]
 
 
@@ -82,7 +82,7 @@ class LocalLogto:
 def granian(
     target: str, interface: str, port: int, folder: Path, *options: str, **variables: str
 ) -> Iterator[Process]:
-    """Serve an app as in production, but for the log, which goes to a file."""
+    """Serve an app as in production, except that the log goes to a file."""
     command = ["granian", "--interface", interface, "--factory", "--port", str(port), *options]
     with running(
         [str(BIN / command[0]), *command[1:], target], folder, environment(**variables)
@@ -92,7 +92,7 @@ def granian(
 
 
 def logto_variables(endpoint: str, port: int) -> dict[str, str]:
-    """The LOGTO_ variables of an app on this port."""
+    """Return the LOGTO_ variables of an app on this port."""
     return {
         "LOGTO_ENDPOINT": endpoint,
         "LOGTO_APP_ID": "bench",
@@ -102,25 +102,25 @@ def logto_variables(endpoint: str, port: int) -> dict[str, str]:
 
 
 def signed_in(port: int) -> tuple[str, str]:
-    """Sign in as Alice, and give the cookies as a header's value, and the page that she sees."""
+    """Sign in as Alice. Return the cookies as the value of a header, and the home page."""
     with httpx2.Client(base_url=f"http://localhost:{port}", timeout=30) as app:
         to_logto = app.get("/sign-in")
-        callback = answer_of_logto(to_logto.headers["Location"])
+        callback = callback_for(to_logto.headers["Location"])
         app.get(callback)
         page = app.get("/").text
         return "; ".join(f"{cookie.name}={cookie.value}" for cookie in app.cookies.jar), page
 
 
-def answer_of_logto(address: str) -> str:
-    """Choose Alice on the sign-in page at this address; gives the callback with the answer."""
+def callback_for(url: str) -> str:
+    """Choose Alice on the sign-in page at this URL, and return the callback URL."""
     with httpx2.Client(timeout=30) as browser:
-        page = browser.get(address, follow_redirects=True)
+        page = browser.get(url, follow_redirects=True)
         form = {"interaction": page.url.params["interaction"], "user": "alice"}
         return browser.post(page.url.join("/sign-in"), data=form).headers["Location"]
 
 
 def session_of_alice(database: Path) -> dict[str, Any]:
-    """What the one signed-in session of a SQLite store holds."""
+    """Return the data of the one signed-in session in a SQLite store."""
     import sqlite3
 
     with sqlite3.connect(database) as connection:
@@ -132,7 +132,7 @@ def session_of_alice(database: Path) -> dict[str, Any]:
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """A Redis server of its own; gives its URL without the number of a database."""
+    """Run a separate Redis server, and yield its URL without the number of a database."""
     port = free_port()
     command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(folder)]
     with running(command, folder, environment()) as process:
@@ -141,7 +141,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 def seed(project: Path, session_url: str, count: int, sample: dict[str, Any]) -> float:
-    """Put this many copies of a session into a store; gives the bytes that each takes."""
+    """Put this many copies of a session into a store, and return the bytes per copy."""
     done = subprocess.run(
         [sys.executable, str(HERE / "seed.py"), session_url, str(count)],
         cwd=project,
@@ -155,7 +155,7 @@ def seed(project: Path, session_url: str, count: int, sample: dict[str, Any]) ->
 
 
 def first_page(port: int, limit: float = 60) -> None:
-    """Return when the home page is there."""
+    """Wait until the home page responds. Raises TimeoutError after `limit` seconds."""
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         try:
@@ -172,22 +172,22 @@ CALLS_OF_THE_APP = {
     "/oidc/token",
     "/oidc/me",
 }
-"""What an app asks of Logto itself, without the browser."""
+"""The paths that an app itself requests from Logto, without the browser."""
 
 
 def sign_ins(port: int, count: int) -> tuple[float, float]:
     """Sign in again and again, each time in a new browser.
 
-    Gives the seconds that it took, and how many of them were spent waiting for the app.
+    Return the seconds in total, and the seconds of waiting for the app.
     """
     waited = 0.0
     started = time.perf_counter()
     for _ in range(count):
         with httpx2.Client(base_url=f"http://localhost:{port}", timeout=30) as app:
             begun = time.perf_counter()
-            address = app.get("/sign-in").headers["Location"]
+            url = app.get("/sign-in").headers["Location"]
             waited += time.perf_counter() - begun
-            callback = answer_of_logto(address)
+            callback = callback_for(url)
             begun = time.perf_counter()
             app.get(callback)
             page = app.get("/").text

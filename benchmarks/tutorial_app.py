@@ -1,7 +1,7 @@
-"""What somebody has who followed Logto's tutorial for Flask to the end, and nothing more.
+"""The app of Logto's tutorial for Flask, without any addition.
 
-The SDK as it is, tokens in Flask's signed cookie, every view a coroutine. The measured apps are
-compared with it.
+It uses the SDK without changes, keeps tokens in Flask's signed cookie, and each view is a
+coroutine. The measured apps are compared with this app.
 """
 
 import os

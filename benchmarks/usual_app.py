@@ -1,9 +1,9 @@
-"""What a Flask developer would build instead, from the parts that are usual today.
+"""The app that a Flask developer would build instead, from the usual packages.
 
-The SDK as in Logto's tutorial, Flask-Session for the sessions, Flask-Talisman for the headers, a
-line in the log for each request, and the template of the bake that this runs in. USUAL_STORE is
-`files`, `sqlalchemy` or `redis`; USUAL_URL is where: a folder, or the URL of a database. The view is
-`async def`, as in the tutorial, or a plain function if USUAL_VIEW is `sync`.
+It has the SDK as in Logto's tutorial, Flask-Session for the sessions, Flask-Talisman for the
+headers, a line in the log for each request, and the template of the bake that it runs in.
+USUAL_STORE is `files`, `sqlalchemy` or `redis`. USUAL_URL is a folder, or the URL of a database.
+The view is `async def`, as in the tutorial, or a plain function if USUAL_VIEW is `sync`.
 """
 
 import logging
@@ -49,8 +49,8 @@ def create_app() -> Flask:
     @app.after_request
     def log(response: Response) -> Response:
         milliseconds = (time.perf_counter() - g.started) * 1000
-        told = (request.method, request.path, response.status_code, milliseconds)
-        app.logger.info("%s %s %d %.1f ms", *told)
+        values = (request.method, request.path, response.status_code, milliseconds)
+        app.logger.info("%s %s %d %.1f ms", *values)
         return response
 
     client = LogtoClient(
@@ -85,7 +85,7 @@ def create_app() -> Flask:
         await client.handleSignInCallback(request.url)
         return redirect("/")
 
-    # The page has links to them.
+    # The page has links to these views.
     for name in ("auth.sign_out", "auth.sign_up", "pages.profile"):
         app.add_url_rule(f"/{name}", endpoint=name, view_func=page)
     return app

@@ -1,11 +1,11 @@
-"""Print the next steps. Whatever the terminal is like, the project is there by now."""
+"""Print the next steps. The project is complete by now, so this hook never fails."""
 
 import json
 import os
 import sys
 from collections.abc import Mapping
 
-# tojson escapes quotes and all that is not ASCII: no answer can end this literal.
+# tojson escapes quotes and all characters that are not ASCII, so no answer can end this literal.
 ANSWERS = json.loads(
     r"""
 {{ cookiecutter | tojson }}
@@ -32,9 +32,9 @@ NEXT_STEPS = """
 
 
 def next_steps(answers: Mapping[str, str], folder: str, *, windows: bool, colour: bool) -> str:
-    """Say how to run the project in `folder`, in 24 lines of 80 columns.
+    """Return how to run the project in `folder`, in 24 lines of 80 columns.
 
-    `folder` is written as the shell takes it; `colour` makes the headings bold.
+    `folder` is quoted for the shell. `colour` makes the headings bold.
     """
     bold, plain = ("\033[1m", "\033[0m") if colour else ("", "")
     text = "\n".join(
@@ -45,7 +45,7 @@ def next_steps(answers: Mapping[str, str], folder: str, *, windows: bool, colour
         name=answers["project_name"],
         folder=folder,
         python="py" if windows else "python3",
-        # PowerShell refuses to activate an environment, unless its policy was changed.
+        # PowerShell does not activate an environment unless its policy was changed.
         bin=".venv\\Scripts\\" if windows else ".venv/bin/",
         # In cmd, `cd` does not change the drive.
         shell=" in PowerShell" if windows else "",
@@ -56,15 +56,15 @@ def next_steps(answers: Mapping[str, str], folder: str, *, windows: bool, colour
 
 
 def shown_folder() -> str:
-    """Give the way to the project from where the person is, as far as that can be known."""
-    here = os.getcwd()  # noqa: PTH109, importing pathlib would cost more than the rest of the hook
+    """Return the project's path from the user's folder, or its full path if that is not known."""
+    here = os.getcwd()  # noqa: PTH109, importing pathlib takes longer than the rest of the hook
     if here == os.environ.get("PWD", "") + os.sep + ANSWERS["project_slug"]:
         return str(ANSWERS["project_slug"])
     return quoted(here, windows=os.name == "nt")
 
 
 def quoted(path: str, *, windows: bool) -> str:
-    """Quote a path for a POSIX shell, or for PowerShell, as the check before the bake does."""
+    """Quote a path for a POSIX shell or PowerShell, like the pre_gen hook."""
     import re
     import shlex
 
@@ -76,7 +76,7 @@ def quoted(path: str, *, windows: bool) -> str:
 
 
 def is_for_comparison() -> bool:
-    """Tell whether cruft bakes this in a temporary folder, to see what an update would change."""
+    """Return whether cruft bakes in a temporary folder, to compare an update."""
     if "_output_dir" in ANSWERS:
         return False
     import tempfile
@@ -87,20 +87,20 @@ def is_for_comparison() -> bool:
 
 
 def main() -> None:
-    """Print the steps, and never fail: Cookiecutter would delete the project again."""
+    """Print the steps, and never fail: after an error, Cookiecutter would delete the project."""
     try:
         colour = (
             sys.stdout.isatty()
             and not os.environ.get("NO_COLOR")
             and os.environ.get("TERM", "dumb") != "dumb"
         )
-        # A console with few characters must not stumble over an emoji in the name.
+        # A console with few characters must not fail on an emoji in the name.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         print(
             next_steps(ANSWERS, shown_folder(), windows=os.name == "nt", colour=colour), flush=True
         )
     except (AttributeError, OSError, ValueError):
-        # No console, or a closed one. Python would flush once more and fail on its way out.
+        # There is no console, or it is closed. At exit, Python would flush again and fail.
         os._exit(0)
 
 

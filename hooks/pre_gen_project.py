@@ -1,7 +1,7 @@
 """Check every answer before a file is written, and report all problems at once.
 
-A rule is one regular expression that Python and JSON Schema (ECMA 262 with the flag `u`)
-read alike, so that a web form can enforce the same rules word for word.
+Each rule is a regular expression with the same meaning in Python and in JSON Schema (ECMA 262
+with the flag `u`), so a web form can enforce exactly the same rules.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 from collections import namedtuple
 from collections.abc import Mapping
 
-# tojson escapes quotes and all that is not ASCII: no answer can end this literal.
+# tojson escapes quotes and all characters that are not ASCII, so no answer can end this literal.
 ANSWERS = json.loads(
     r"""
 {{ cookiecutter | tojson }}
@@ -18,13 +18,13 @@ ANSWERS = json.loads(
 )
 
 
-# The pattern is for the machine (None: a boolean), the rest for people.
-# typing.NamedTuple would cost the good path more than all the checks do.
+# `pattern` is the rule (None for a boolean). The other fields are texts for the user.
+# The import of typing.NamedTuple would take longer than all the checks of good answers.
 Rule = namedtuple("Rule", "label pattern accepted example")
 
 LONGEST = 255
 
-# Stands for a bad answer in the command; its backslash is against the rule of every question.
+# Replaces a bad answer in the command. No rule accepts its backslash.
 CHANGE_ME = r"\CHANGE-ME"
 
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -39,19 +39,19 @@ PORT = (
 ORIGIN = rf"(?:https://{HOST}|http://(?:localhost|127\.0\.0\.1|\[::1\])){PORT}"
 HTTPS = (
     "; http:// only for localhost, 127.0.0.1 and [::1];"
-    " the host in lower case and other scripts in their xn-- form"
+    " the host in lower case, and other scripts in their xn-- form"
 )
 OTHER_ROUTES = (
     "/(?:profile|sign-in|sign-up|sign-out|backchannel-logout|webhooks/logto|healthz|readyz)/?$"
     "|/(?:api|static)(?:/|$)"
 )
 PATH = rf"(?!{OTHER_ROUTES})(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+/?"
-# An identifier: it is compared to the letter and never opened. RFC 8707 allows no fragment.
+# This identifier is only compared, and never requested. RFC 8707 allows no fragment.
 URI = "(?:[A-Za-z0-9._~:/?=+,-]|%[0-9A-Fa-f]{2})"
 # The host of an identifier may have capitals.
 API_HOST = HOST.replace("a-z", "A-Za-z")
 API = f"https?://{API_HOST}{PORT}(?:[/?]{URI}*)?|(?!https?:)[A-Za-z][A-Za-z0-9+.-]*:{URI}+"
-# Blanks other than the space, invisible and bidirectional controls, surrogates, private use.
+# Spaces except U+0020, invisible and bidirectional controls, surrogates, private use.
 UNPRINTABLE = (
     r"\u0000-\u001f\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f"
     r"\u2028-\u202f\u205f-\u206f\u3000\ud800-\uf8ff\ufeff\ufff0-\uffff"
@@ -63,16 +63,16 @@ RULES = {
     "project_name": Rule(
         "Name of the app",
         r'(?![ \u200c\u200d])(?!.* $)(?!.*\{[%#\{])[^"\\' + UNPRINTABLE + "]{1,60}",
-        "1 to 60 visible characters without a blank at either end, a double quote,"
-        " a backslash, two opening braces, or a brace before % or #",
+        "1 to 60 visible characters; no space at the start or the end, no double quote,"
+        " no backslash, no two opening braces, no brace before % or #",
         "Bookstore",
     ),
     "project_slug": Rule(
         "Folder and package name",
         "(?!(?:" + ANSWERS.get("__reserved_slugs", "").replace(" ", "|") + ")$)"
         "(?=.{1,63}$)[a-z](?:-?[a-z0-9])*",
-        "1 to 63 of a-z, 0-9 and single hyphens, the first a letter, the last no hyphen;"
-        " no name of a package that the project depends on, and no name that Windows reserves",
+        "1 to 63 of a-z, 0-9 and single hyphens; a letter at the start, no hyphen at the end; not"
+        " the name of a package that the project depends on, and not a name that Windows reserves",
         "bookstore",
     ),
     "framework": Rule("Web framework", "flask|quart", "flask or quart", "flask"),
@@ -88,8 +88,8 @@ RULES = {
     "callback_url": Rule(
         "Callback URL",
         ORIGIN + PATH,
-        f"https://host[:port]/path, not on the Logto endpoint{HTTPS}; the path in letters, digits"
-        " and . _ ~ -, and none that the app uses itself, such as /sign-in",
+        f"https://host[:port]/path, with another host or port than the Logto endpoint{HTTPS}; the"
+        " path has letters, digits and . _ ~ -, and is not a path of the app, such as /sign-in",
         "https://bookstore.example/callback",
     ),
     "azure_tenant_id": Rule(
@@ -101,8 +101,8 @@ RULES = {
     "api_resource": Rule(
         "API identifier",
         f"(?:{API})?",
-        "nothing, or an absolute URI (https://..., api://..., urn:...) without a fragment, in"
-        " letters, digits and . _ ~ : / ? = + , - with all else in its %-form",
+        "empty, or an absolute URI (https://..., api://..., urn:...) without a fragment; letters,"
+        " digits and . _ ~ : / ? = + , - with all other characters in their %-form",
         "https://api.bookstore.example",
     ),
     "use_docker": Rule("Add a Dockerfile and compose.yaml", None, "true or false", "true"),
@@ -110,7 +110,7 @@ RULES = {
     "catalog_owner": Rule(
         "Owner in the Backstage catalog",
         rf"(?:(?:[A-Za-z][A-Za-z0-9]*:)?(?:{NAMESPACE}/)?{ENTITY_NAME})?",
-        "nothing, or [kind:][namespace/]name of a group or user in Backstage",
+        "empty, or [kind:][namespace/]name of a group or user in Backstage",
         "group:default/web",
     ),
 }
@@ -133,18 +133,18 @@ COMPUTED = (
 )
 
 NEEDED = (
-    "This template needs Cookiecutter 2.7 or newer. Run it with uvx cookiecutter, or get it with:"
+    "This template needs Cookiecutter 2.7 or newer. Run uvx cookiecutter, or upgrade with:"
     ' python -m pip install --upgrade "cookiecutter>=2.7"'
 )
 
 
 def rejected(answers: Mapping[str, object]) -> list[str]:
-    """Name the questions whose answers cannot be used, in the order they are asked in."""
+    """Return the names of the questions with bad answers, in the order of the prompts."""
 
     def good(name: str) -> bool:
         if not accepts(RULES[name], answers.get(name)):
             return False
-        # Two servers cannot share one address, though each answer alone is right.
+        # The app and Logto cannot share one host and port, although each answer alone is good.
         endpoint = str(answers.get("logto_endpoint")).rstrip("/")
         return name != "callback_url" or not str(answers[name]).startswith(f"{endpoint}/")
 
@@ -152,34 +152,34 @@ def rejected(answers: Mapping[str, object]) -> list[str]:
 
 
 def problem(answers: Mapping[str, object], bad: list[str]) -> str:
-    """Say why no project can be made, or return an empty text."""
-    if lost := [name for name in (*RULES, *COMPUTED) if name not in answers]:
+    """Return why no project can be made, or an empty text."""
+    if missing := [name for name in (*RULES, *COMPUTED) if name not in answers]:
         return (
-            f"No project was made, because a variable is missing: {', '.join(lost)}. A replay file works"
-            f" only with the version of the template that wrote it. {NEEDED}"
+            f"No project was made, because a variable is missing: {', '.join(missing)}. A replay file"
+            f" works only with the version of the template that wrote it. {NEEDED}"
         )
-    if bad and all(is_of_an_old_cookiecutter(name, answers[name]) for name in bad):
+    if bad and all(comes_from_old_cookiecutter(name, answers[name]) for name in bad):
         name = bad[-1]
         return (
-            f"No project was made, because {name} is the text {answers[name]!r} instead of true or false."
-            f" {NEEDED}"
+            f"No project was made, because {name} is the text {answers[name]!r} instead of true or"
+            f" false. {NEEDED}"
         )
     return report(answers, bad) if bad else ""
 
 
-def is_of_an_old_cookiecutter(name: str, answer: object) -> bool:
-    """Tell whether Cookiecutter before 2.7 makes such a value from a good answer."""
-    # Before 2.2, it passes every boolean as a text. Before 2.7, it does so with those of the command line.
-    # Before 2.0, it also leaves the expression of __name_slug as it is, and the folder gets its text.
+def comes_from_old_cookiecutter(name: str, answer: object) -> bool:
+    """Return whether Cookiecutter before 2.7 makes this value from a good answer."""
+    # Before 2.2, Cookiecutter passes each boolean as a text; before 2.7, each of the command line.
+    # Before 2.0, it also does not render __name_slug: the folder name is the expression's text.
     return isinstance(answer, str) and (
         RULES[name].pattern is None or "cookiecutter.project_name" in answer
     )
 
 
 def accepts(rule: Rule, answer: object) -> bool:
-    """Tell whether one answer keeps its rule, whatever its type is."""
+    """Return whether an answer, which can have any type, follows its rule."""
     if rule.pattern is None:
-        # A text "false", as a replay file can hold it, would count as true in a template.
+        # The text "false", which a replay file can contain, would be true in a template.
         return isinstance(answer, bool)
     return (
         isinstance(answer, str)
@@ -189,7 +189,7 @@ def accepts(rule: Rule, answer: object) -> bool:
 
 
 def report(answers: Mapping[str, object], bad: list[str]) -> str:
-    """Say in one line for each bad answer what is accepted, then give the command to run next."""
+    """Return a line for each bad answer, with what is accepted, and the command to run next."""
     lines = ["No project was made, because of these answers:", ""]
     for name in bad:
         label, _, accepted, example = RULES[name]
@@ -198,15 +198,15 @@ def report(answers: Mapping[str, object], bad: list[str]) -> str:
             answer = answer[:60] + "..."
         # repr() shows control and invisible characters by their codes.
         lines.append(f"- {label} ({name}): {answer!r}. Accepted: {accepted}. Example: {example}")
-        if is_of_an_old_cookiecutter(name, answer):
+        if comes_from_old_cookiecutter(name, answer):
             lines.append(f"  {NEEDED}")
-    lines += ["", f"Put good answers in place of {CHANGE_ME} and run:", "", command(answers, bad)]
-    lines += ["", "(What Cookiecutter prints below says the same less clearly.)"]
+    lines += ["", f"Replace {CHANGE_ME} with good answers, and run:", "", command(answers, bad)]
+    lines += ["", "(You can ignore the messages of Cookiecutter below.)"]
     return "\n".join(lines)
 
 
 def command(answers: Mapping[str, object], bad: list[str]) -> str:
-    """Give the command that repeats this bake, with `CHANGE_ME` for every bad answer."""
+    """Return the command that repeats this bake, with `CHANGE_ME` for each bad answer."""
     import os
 
     words = [*program(), str(answers.get("_template")), "--no-input"]
@@ -215,31 +215,31 @@ def command(answers: Mapping[str, object], bad: list[str]) -> str:
     if answers.get("_output_dir") not in (None, os.environ.get("PWD")):
         words += ["--output-dir", str(answers["_output_dir"])]
     for name in RULES:
-        # In lower case, since Python's True is "true" to Cookiecutter too, but reads oddly.
+        # Cookiecutter also accepts Python's True, but users write true.
         answer = str(answers[name]).lower() if name == "use_docker" else answers.get(name)
         words.append(f"{name}={CHANGE_ME if name in bad else answer}")
     return " ".join(quoted(word, windows=os.name == "nt") for word in words)
 
 
 def program() -> list[str]:
-    """Give the words with which this Cookiecutter was started, as far as that can be known."""
+    """Return the words that start this Cookiecutter, as far as the environment shows them."""
     import os
 
-    # uvx makes an environment in its cache, and names its own program for those that it starts.
+    # uvx creates an environment in its cache, and sets UV for the programs that it starts.
     if os.environ.get("UV") and re.search(r"[/\\](archive|environments)-v\d+[/\\]", sys.prefix):
         return ["uvx", "cookiecutter"]
     return ["cookiecutter"]
 
 
-def broken_between_words(text: str) -> str:
-    """Break the lines of a message for the terminal. A command stays whole: people paste it."""
+def wrapped(text: str) -> str:
+    """Wrap the lines of a message for the terminal, but not the command, which users copy."""
     import os
     import textwrap
 
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except (AttributeError, OSError, ValueError):
-        return text  # No terminal, but a pipe or a file.
+        return text  # A pipe or a file has no width.
     command = " ".join(program())
     return "\n".join(
         line
@@ -259,11 +259,11 @@ def quoted(word: str, *, windows: bool) -> str:
         return word if windows else shlex.quote(word)
     if not re.search("[$`%\u201c-\u201e]", word):
         return f'"{word}"'
-    # Only PowerShell has a quotation in which these stand for themselves;
-    # it takes typographic apostrophes for quotes as well.
+    # Only PowerShell can quote these characters, in single quotes. It also reads
+    # typographic apostrophes as single quotes.
     return "'" + re.sub("(['\u2018-\u201b])", r"\1\1", word) + "'"
 
 
 if __name__ == "__main__":
     if why := problem(ANSWERS, rejected(ANSWERS)):
-        sys.exit(broken_between_words(why))
+        sys.exit(wrapped(why))

@@ -1,4 +1,4 @@
-"""`make demo` asks this before anything else whether its two ports are free.
+"""Check that the two ports of `make demo` are free, before it does anything else.
 
 python tools/free_ports.py PORT=3000 LOGTO_PORT=3001
 """

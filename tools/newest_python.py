@@ -2,7 +2,7 @@
 
 debootstrap puts Debian testing (or stable) into `build/newest`. There, Cookiecutter bakes the
 smallest and the fullest project of each framework, and each project is installed and checked as its
-own pipeline does it. With `--python`, another Python of this machine takes the place of Debian's.
+own pipeline does it. With `--python`, the tests use a Python of this machine instead of Debian's.
 
 A mirror or an index that does not respond is no failure: the last line says what was left out.
 """
@@ -31,7 +31,7 @@ OLDEST = (3, 13)
 VERSION = "import sys; print(*sys.version_info[:2])"
 CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
 DAYS = 7
-"""Days until the Debian in build/ is made anew."""
+"""Days until the Debian in build/ is created again."""
 TIME_LIMIT = 600
 """Seconds for one command."""
 ISOLATED = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
@@ -40,11 +40,11 @@ CHECKS = (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("pytest"
 
 
 class UnavailableError(Exception):
-    """The tests cannot run here. It says why, and is no failure."""
+    """The tests cannot run here. The message says why. This is no failure."""
 
 
 class BrokenError(Exception):
-    """A project is broken. It has the output of the command."""
+    """A project is broken. The message has the output of the command."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ def attempt(*command: str) -> Result:
 
 
 def index_settings() -> dict[str, str]:
-    """Read how pip reaches its index on this machine. Local folders are not in the Debian."""
+    """Return pip's settings for its index, without local folders: the Debian does not have them."""
     taken = ("index-url", "extra-index-url", "trusted-host", "proxy")
     settings = {}
     for line in attempt(sys.executable, "-m", "pip", "config", "list").output.splitlines():
@@ -158,9 +158,9 @@ class Machine:
         command = [python, "-m", "pip", "install", "-q", *words]
         if not self.attempt(*command, within=within).good:
             probe = ["download", "-q", "--no-deps", "--no-cache-dir", "--dest", self.path("probe")]
-            asked = self.attempt(python, "-m", "pip", *probe, "pip")
-            if not asked.good:
-                raise UnavailableError(f"The package index does not respond: {asked.last_line}")
+            probed = self.attempt(python, "-m", "pip", *probe, "pip")
+            if not probed.good:
+                raise UnavailableError(f"The package index does not respond: {probed.last_line}")
             self.run(*command, within=within)
 
 
@@ -169,8 +169,8 @@ def mirror() -> list[str]:
     if not shutil.which("apt-get"):
         return []
     targets = ("Created-By: Packages", "Origin: Debian", "Component: main")
-    asked = attempt("apt-get", "indextargets", "--format", "$(SITE)", *targets)
-    return asked.output.split()[:1] if asked.good else []
+    sites = attempt("apt-get", "indextargets", "--format", "$(SITE)", *targets)
+    return sites.output.split()[:1] if sites.good else []
 
 
 def check_debootstrap() -> None:
@@ -199,14 +199,14 @@ def debian() -> Machine:
         if made.exists() and time.time() - made.stat().st_mtime < DAYS * 86400:
             break
         done = debootstrap(suite, DEBIAN, PACKAGES)
-        asked = attempt("chroot", str(DEBIAN), "python3", "-c", VERSION)
-        if done.good and asked.good and tuple(map(int, asked.output.split())) >= OLDEST:
+        python = attempt("chroot", str(DEBIAN), "python3", "-c", VERSION)
+        if done.good and python.good and tuple(map(int, python.output.split())) >= OLDEST:
             made.touch()
             break
-        reason = f"it has Python {asked.last_line}" if done.good else done.last_line
+        reason = f"it has Python {python.last_line}" if done.good else done.last_line
     else:
         raise UnavailableError(f"debootstrap could not make a Debian: {reason}")
-    # The names and the certificates that this machine uses.
+    # Copy the host names and the certificates of this machine.
     for name in (Path("etc/resolv.conf"), Path("etc/hosts"), CERTIFICATES):
         if (Path("/") / name).exists():
             shutil.copyfile(Path("/") / name, DEBIAN / name)
@@ -227,7 +227,7 @@ def projects(framework: str) -> Iterator[tuple[str, Answers]]:
 
 
 def check(machine: Machine, framework: str) -> None:
-    """Bake, install and check the projects of a framework. Raises BrokenError and UnavailableError."""
+    """Bake, install and check a framework's projects. Raises BrokenError and UnavailableError."""
     python = machine.environment(framework)
     for name, answers in projects(framework):
         begun = time.monotonic()
@@ -237,7 +237,7 @@ def check(machine: Machine, framework: str) -> None:
         within = f"{name}/project"
         machine.install(python, "-e", ".", "--group", "dev", within=within)
         for words in CHECKS:
-            # As in .ci/run: the machine may be busy, and a fault fails again.
+            # As in .ci/run: the machine may be busy, so failed tests run once more.
             if words[0] == "pytest" and machine.attempt(python, "-m", *words, within=within).good:
                 continue
             again = ["--last-failed"] if words[0] == "pytest" else []

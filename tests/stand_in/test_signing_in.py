@@ -78,7 +78,7 @@ def test_the_first_page_is_the_one_asked_for(
 def test_the_page_names_the_app_the_people_and_the_language_asked_for(browser: Browser) -> None:
     browser.logto.application.name = "Tom & Jerry's <Books>"
     page = browser.http.get(browser.authorize(ui_locales="ja fr").headers["Location"]).text
-    assert "would speak ja fr," in page
+    assert "would be ja fr," in page
     assert "Tom &amp; Jerry&#39;s &lt;Books&gt;" in page
     assert {"alice", "bob", "carol", "misaki"} < browser.logto.users.keys()
     assert "山田 美咲" in page

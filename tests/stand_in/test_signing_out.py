@@ -154,14 +154,14 @@ def test_a_suspension_does_not_reach_the_app(told: Browser, receiver: Receiver) 
     assert told.logto.users["alice"].suspended
     assert told.interaction(), "the session at Logto is over"
     assert not receiver.arrived.wait(0.3)
-    told.http.post("/", data={"lift": "alice"})
+    told.http.post("/", data={"reinstate": "alice"})
     assert told.sign_in()
 
 
 KEY = "the-signing-key"
 
 
-@pytest.mark.parametrize(("button", "suspended"), [("suspend", True), ("lift", False)])
+@pytest.mark.parametrize(("button", "suspended"), [("suspend", True), ("reinstate", False)])
 def test_a_suspension_and_its_end_reach_the_app_as_a_signed_webhook(
     told: Browser, receiver: Receiver, button: str, suspended: bool
 ) -> None:

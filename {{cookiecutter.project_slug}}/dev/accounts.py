@@ -1,6 +1,6 @@
-"""What the local Logto knows: users, applications, sign-ins and tokens.
+"""The data of the local Logto: users, applications, sign-ins and tokens.
 
-A restart forgets everything except the users below, whose IDs are fixed.
+A restart deletes all data except the users below, whose IDs are fixed.
 """
 
 import hmac
@@ -37,13 +37,13 @@ log = logging.getLogger("local_logto")
 
 
 def random_id(length: int = 12) -> str:
-    """Return an id in the form of Logto's: lower-case letters and digits."""
+    """Return an ID like those of Logto: lower-case letters and digits."""
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(length))
 
 
 @dataclass
 class User:
-    """A person who can sign in.
+    """A user who can sign in.
 
     `roles` are names of PERMISSIONS, and `organizations` maps an organization's ID to the roles in
     it. Times are milliseconds since 1970, as in Logto. A user from Microsoft has no `username`.
@@ -68,7 +68,7 @@ class User:
 
 
 def example_users() -> dict[str, User]:
-    """Return the people of a fresh stand-in, by username."""
+    """Return the users of a new stand-in, by username."""
     alice = User("k3v9x0q2m7ae", "Alice Archer", "alice", "alice@example.com", has_picture=True)
     alice.roles = ["admin", "reader"]
     alice.organizations = {"bookclub0001": ["admin"]}
@@ -77,15 +77,15 @@ def example_users() -> dict[str, User]:
     carol = User("c4r7j1n9y3ol", "Carol Chen", "carol", has_picture=True)
     misaki = User("m6s1k8u4h2ya", "山田 美咲", "misaki", "misaki@example.com", has_picture=True)
     misaki.roles = []
-    people = (alice, bob, carol, misaki)
+    users = (alice, bob, carol, misaki)
     # Logto takes the e-mail from Microsoft's `mail`, which is null for an account without
     # a mailbox.
     microsoft = User("x2f6g9b5v0ms", "Mika Salo")
-    return {str(user.username): user for user in people} | {"microsoft": microsoft}
+    return {str(user.username): user for user in users} | {"microsoft": microsoft}
 
 
 def new_user(name: str, email: str, taken: Mapping[str, User]) -> User:
-    """Return a person who has just registered, under a username that is not taken."""
+    """Return a newly registered user, with a username that is not taken."""
     base = re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_") or "user"
     username = base
     while username in taken:
@@ -111,7 +111,7 @@ class Application:
 
 @dataclass
 class Session:
-    """A browser that is signed in to Logto, known by its `_session` cookie."""
+    """A browser that is signed in to Logto, identified by its `_session` cookie."""
 
     user: User
     sid: str = field(default_factory=lambda: random_id(21))
@@ -119,7 +119,7 @@ class Session:
 
 @dataclass
 class Interaction:
-    """A sign-in under way: what the app asked for at `/oidc/auth`."""
+    """A sign-in that is not finished, with the parameters of the request to `/oidc/auth`."""
 
     application: Application
     redirect_uri: str
@@ -135,7 +135,7 @@ class Interaction:
 
 @dataclass
 class Grant:
-    """What a finished sign-in allows the app. Once revoked, its tokens work no more."""
+    """The permission that a finished sign-in gives the app. If revoked, its tokens stop working."""
 
     interaction: Interaction
     session: Session
@@ -148,7 +148,7 @@ class Grant:
 
 @dataclass
 class Credential:
-    """What a code, a refresh token or an opaque access token stands for; times in seconds."""
+    """The data of a code, a refresh token or an opaque access token. Times are in seconds."""
 
     grant: Grant
     scopes: list[str]
@@ -162,11 +162,11 @@ class Credential:
 
 
 class StandIn:
-    """Everything that the local Logto knows. `resources` maps each API resource to its scopes.
+    """All data of the local Logto. `resources` maps each API resource to its scopes.
 
-    Lifetimes are in seconds. The Management API changes it while it runs; `machine_app_id` is the
-    application for that. For tests, `requests` has the method and path of all requests, and
-    `issued` has every code and token.
+    Lifetimes are in seconds. The Management API changes this data, and `machine_app_id` is the
+    application that may call this API. For tests, `requests` has the method and path of all
+    requests, and `issued` has every code and token.
     """
 
     endpoint: str
@@ -192,7 +192,7 @@ class StandIn:
         self.applications = {machine_app_id: self.machine, app_id: self.application}
         self.users = example_users()
         self.resources = dict(resources or ())
-        self.own_resource: str | None = None
+        self.app_resource: str | None = None
         self.connectors: list[dict[str, Any]] = [
             {"id": "azuread", "connectorId": FACTORY, "config": dict(SIMULATED_AZURE)}
         ]
@@ -218,12 +218,12 @@ class StandIn:
 
     @property
     def offers_microsoft(self) -> bool:
-        """Whether the sign-in page has the button: a connector, and its target enabled."""
+        """Whether the sign-in page has the Microsoft button: a connector with an enabled target."""
         enabled = "azuread" in self.sign_in_experience["socialSignInConnectorTargets"]
         return enabled and bool(self.connectors)
 
     def clear(self) -> None:
-        """Forget all that an administrator enters, as in a Logto that is just installed."""
+        """Delete all settings of an administrator, as in a newly installed Logto."""
         known = self.application
         known.redirect_uris, known.post_logout_redirect_uris = [], []
         known.backchannel_logout_uri, known.backchannel_logout_session_required = None, False
@@ -233,7 +233,7 @@ class StandIn:
         self.sign_in_experience["socialSignInConnectorTargets"] = []
 
     def suspend(self, username: str) -> None:
-        """Suspend a user, who loses all sessions and tokens. The app gets a webhook."""
+        """Suspend a user, end all sessions and tokens of the user, and send the webhooks."""
         with self.lock:
             user = self.users[username]
             user.suspended = True
@@ -266,7 +266,7 @@ class StandIn:
         """Post to the app from another thread, and write the result to the log."""
 
         def post() -> None:
-            # The real Logto drops calls to loopback addresses and reports nothing.
+            # The real Logto drops calls to loopback URLs without a report. The stand-in sends them.
             try:
                 response = httpx2.post(url, timeout=5, trust_env=False, **sent)
                 log.info("%s: the app responded with %s", url, response.status_code)
@@ -276,10 +276,10 @@ class StandIn:
         threading.Thread(target=post, daemon=True).start()
 
     def end_session(self, key: str) -> None:
-        """Sign a browser out and tell its applications (Back-Channel Logout 1.0).
+        """Sign a browser out and notify its applications (Back-Channel Logout 1.0).
 
-        Takes the value of its `_session` cookie. As in Logto, refresh tokens with
-        `offline_access` outlive the session.
+        `key` is the value of its `_session` cookie. As in Logto, refresh tokens with
+        `offline_access` stay valid after the session.
         """
         with self.lock:
             session = self.sessions.pop(key)

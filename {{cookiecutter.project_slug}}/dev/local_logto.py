@@ -1,8 +1,8 @@
 """A stand-in for Logto on this machine: no account, no network, no passwords.
 
 It responds as the real Logto does (endpoints, claims, error bodies, lifetimes of tokens), so an
-app that works with it works with Logto. Anybody can sign in as anybody, so it serves this machine
-only. It is not for production.
+app that works with this stand-in works with Logto. Anyone can sign in as any user, so it accepts
+requests from this machine only. It is not for production.
 """
 
 import argparse
@@ -33,9 +33,9 @@ EXAMPLE_SCOPES = ["read:books", "write:books"]
 
 
 def api_scopes() -> list[str]:
-    """Return the scopes that SCOPES in app/api.py names; none if it cannot be read.
+    """Return the scopes in SCOPES of app/api.py, or no scopes if it cannot be read.
 
-    It is not imported: a mistake in the app, which is being worked on, does no harm here.
+    The file is parsed and not imported, so a mistake in the app does no harm here.
     """
     try:
         module = ast.parse(API.read_text("utf-8"))
@@ -51,14 +51,14 @@ def api_scopes() -> list[str]:
     return []
 
 
-def own_port(address: str | None, otherwise: int) -> int:
-    """Return the port of an address that is on this machine; of others, `otherwise`."""
-    url = urlsplit(address or "")
+def port_of(url: str | None, default: int) -> int:
+    """Return the port of a URL on this machine. For any other URL, return `default`."""
+    parts = urlsplit(url or "")
     try:
-        port = url.port
+        port = parts.port
     except ValueError:
-        return otherwise
-    return port if port and url.hostname in (*LOOPBACK_NAMES, "::1") else otherwise
+        return default
+    return port if port and parts.hostname in (*LOOPBACK_NAMES, "::1") else default
 
 
 def settings() -> dict[str, str | None]:
@@ -66,12 +66,12 @@ def settings() -> dict[str, str | None]:
     try:
         return {**dotenv_values(ROOT / ".env"), **os.environ}
     except UnicodeDecodeError:
-        # `>` writes UTF-16 in Windows PowerShell 5.
+        # In Windows PowerShell 5, `>` writes UTF-16.
         sys.exit(f"Save {ROOT / '.env'} as UTF-8: it has another encoding and cannot be read.")
 
 
 def port_problem(error: OSError, port: int, option: str) -> str:
-    """Return a sentence for an error of `listen`. It names the option for another port."""
+    """Return the message for an error of `listen`, with the option that changes the port."""
     if error.errno == errno.EADDRINUSE:
         why = "is taken, perhaps by a python process that a killed python -m dev has left"
     else:
@@ -88,9 +88,9 @@ def port_is_taken(port: int) -> bool:
 
 
 def listen(port: int) -> list[socket.socket]:
-    """Bind 127.0.0.1 and, where there is one, ::1 to the same port (0: any free one).
+    """Listen on the same port (0: any free port) of 127.0.0.1 and, if it exists, of ::1.
 
-    Both, because "localhost" means the one on some machines and the other on others.
+    Both are needed: "localhost" is 127.0.0.1 on some machines and ::1 on others.
     Raises OSError if the port is taken (EADDRINUSE) or the system reserves it (EACCES).
     """
     # Windows and macOS bind the port even if another program listens on all addresses.
@@ -112,12 +112,12 @@ def listen(port: int) -> list[socket.socket]:
 class Server:
     """A WSGI app on `http://localhost:<port>`.
 
-    It is bound once constructed, and serves after `start()` or inside `with`.
+    The constructor binds the port. The server responds after `start()` or inside `with`.
     """
 
     def __init__(self, app: Any, port: int) -> None:
-        """Take a port (0: any free one). Raise OSError if it is taken."""
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # The terminal is for the app's log.
+        """Take a port (0: any free port). Raise OSError if the port is taken."""
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # The terminal shows the app's log.
         listeners = listen(port)
         self.port: int = listeners[0].getsockname()[1]
         self._serving, self._servers = False, []
@@ -137,7 +137,7 @@ class Server:
     def stop(self, *_: object) -> None:
         """Stop serving and free the port."""
         for server in self._servers:
-            if self._serving:  # otherwise, `shutdown` would wait for ever
+            if self._serving:  # Before `start()`, `shutdown` would wait for ever.
                 server.shutdown()
             server.server_close()
 
@@ -145,13 +145,13 @@ class Server:
 
 
 class LocalLogto(StandIn, Server):
-    """A Logto with one registered application, on a server of its own."""
+    """A server that is a Logto with one registered application."""
 
     def __init__(self, *, port: int = 0, **known: Any) -> None:
-        """Take a port (0: any free one) and what StandIn takes. Raise OSError if it is taken."""
+        """Take a port (0: any free port) and what StandIn takes. Raise OSError if it is taken."""
         StandIn.__init__(self, **known)
         self.app = Flask("local_logto", root_path=str(Path(__file__).parent))
-        # A page on the web must not reach it under a name that points to 127.0.0.1.
+        # A web page must not reach this server through a host name that resolves to 127.0.0.1.
         self.app.config["TRUSTED_HOSTS"] = list(LOOPBACK_NAMES)
         self.app.extensions["stand_in"] = self.app.jinja_env.globals["stand_in"] = self
         self.app.register_blueprint(oidc.bp)
@@ -167,8 +167,8 @@ class LocalLogto(StandIn, Server):
         root = (environ.get("APPLICATION_ROOT") or "").rstrip("/")
         home = "{0.scheme}://{0.netloc}".format(urlsplit(callback)) + f"{root}/"
         resource = environ.get("LOGTO_API_RESOURCE")
-        asked = (environ.get("LOGTO_SCOPES") or "").split()
-        permissions = [scope for scope in asked if scope not in oidc.OIDC_SCOPES]
+        scopes = (environ.get("LOGTO_SCOPES") or "").split()
+        permissions = [scope for scope in scopes if scope not in oidc.OIDC_SCOPES]
         resources = dict.fromkeys((environ.get("LOGTO_RESOURCES") or "").split(), permissions)
         if resource:
             resources[resource] = api_scopes() or EXAMPLE_SCOPES
@@ -181,24 +181,24 @@ class LocalLogto(StandIn, Server):
             port=port,
             machine_app_id=environ.get("LOGTO_M2M_APP_ID") or "local-m2m",
         )
-        stand_in.own_resource = resource
+        stand_in.app_resource = resource
         if key := environ.get("LOGTO_WEBHOOK_SIGNING_KEY"):
             events, url = ["User.SuspensionStatus.Updated"], f"{home}webhooks/logto"
             stand_in.add_hook(key, name="local", events=events, config={"url": url})
         stand_in.application.name = APP_NAME
         return stand_in
 
-    def follow_app(self) -> None:
-        """Take over the scopes that app/api.py names by now."""
-        if (name := self.own_resource) and name in self.resources and (scopes := api_scopes()):
+    def reload_scopes(self) -> None:
+        """Read the scopes of app/api.py again, after a change."""
+        if (name := self.app_resource) and name in self.resources and (scopes := api_scopes()):
             self.resources[name] = scopes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m dev.local_logto`: the stand-in alone, for the app of `.env`."""
+    """Run the stand-in alone, for the app of `.env`."""
     parser = argparse.ArgumentParser("python -m dev.local_logto", description="The local Logto")
-    parser.add_argument("--port", type=int, default=3001)
-    blank = "know the app's ID only, to try `logto provision`"
+    parser.add_argument("--port", type=int, default=3001, help="3001 if not given")
+    blank = "know only the app's ID, to try `logto provision`"
     parser.add_argument("--blank", action="store_true", help=blank)
     options = parser.parse_args(arguments)
     try:
@@ -208,13 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"The local Logto (not the real one) is at {stand_in.endpoint}")
     if options.blank:
         stand_in.clear()
-        print(f"It knows the ID of the app, {stand_in.application.id}, and nothing else. Its")
-        print(f"machine-to-machine app is {stand_in.machine.id}, with any text as its secret.")
+        print(f"It knows only the app ID {stand_in.application.id}. Its machine-to-machine app is")
+        print(f"{stand_in.machine.id}, and any text is a valid secret.")
     for uri in stand_in.application.redirect_uris:
-        print(f"It knows the app {stand_in.application.id} at {uri}")
+        print(f"It knows the app {stand_in.application.id} with the callback URL {uri}")
     print("Stop it with Ctrl-C.", flush=True)
     with stand_in, suppress(KeyboardInterrupt):
-        # Without a time limit, Windows would not let Ctrl-C through.
+        # Without a time limit, Windows would ignore Ctrl-C.
         while True:
             time.sleep(0.5)
     return 0

@@ -1,7 +1,7 @@
-"""What the local Logto answers to its administrators: the Management API.
+"""The Management API of the local Logto: the part that `logto provision` uses.
 
-The part that `logto provision` uses, with Logto's status codes and oddities: an object
-that is written is replaced whole, and some of what is sent is dropped without a word.
+It has the status codes and oddities of Logto: a write replaces the whole object, and some
+values of a request are dropped without an error.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def refuse(status: int, code: str, message: str, **data: object) -> NoReturn:
 
 @bp.before_request
 def check_token() -> None:
-    """Let in who has a token for this API with the scope `all`."""
+    """Refuse a request without a token for this API with the scope `all`."""
     bearer = request.authorization
     if bearer is None:
         refuse(401, "auth.authorization_header_missing", "Authorization header is missing.")
@@ -47,7 +47,7 @@ def check_token() -> None:
 
 
 def body() -> dict[str, Any]:
-    """Return the JSON object that was sent."""
+    """Return the JSON object in the request."""
     sent = request.get_json(silent=True)
     if not isinstance(sent, dict):
         refuse(400, "guard.invalid_input", "The request body is invalid.")
@@ -75,7 +75,7 @@ def shown_application(application: Application) -> dict[str, Any]:
 
 
 def set_metadata(application: Application) -> dict[str, Any]:
-    """Replace all URIs of the application: a URI that is not sent is gone."""
+    """Replace all URIs of the application. A URI that is not in the request is removed."""
     sent = body().get("oidcClientMetadata", {})
     if not all(isinstance(sent.get(name), list) for name in list(METADATA)[:2]):
         refuse(400, "guard.invalid_input", "The request body is invalid.")
@@ -96,7 +96,7 @@ def all_applications() -> Response:
 
 @bp.post("/applications")
 def create_application() -> dict[str, Any]:
-    """Names are not unique. The response is 200, without the secret."""
+    """Create an application. Names are not unique. The status is 200, without the secret."""
     sent = body()
     application = Application(random_id(21), str(sent.get("name")), type=str(sent.get("type")))
     shown = set_metadata(application)
@@ -123,7 +123,7 @@ def all_hooks() -> list[dict[str, Any]]:
 
 @bp.post("/hooks")
 def create_hook() -> tuple[dict[str, Any], int]:
-    """Neither name nor URL is unique."""
+    """Create a webhook. Neither its name nor its URL is unique."""
     sent = {name: body()[name] for name in ("name", "events", "config")}
     return stand_in.add_hook(random_id(32), **sent), 201
 
@@ -147,7 +147,7 @@ def all_connectors() -> list[dict[str, Any]]:
 
 @bp.post("/connectors")
 def create_connector() -> dict[str, Any]:
-    """Answers 200, not 201."""
+    """Create a connector. The status is 200, not 201."""
     sent = body()
     if sent.get("connectorId") != FACTORY:
         refuse(422, "connector.not_found_with_connector_id", "There is no such connector.")
@@ -168,14 +168,14 @@ def change_connector(connector_id: str) -> dict[str, Any]:
 
 
 def valid(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is stored of a config: an empty text passes, and is then left out."""
+    """Return the config as Logto stores it. Logto accepts empty values, but drops them."""
     config = {"prompts": [], "scopes": "", **config}
-    wrong = [name for name in (*REQUIRED, "scopes") if not isinstance(config.get(name), str)]
+    faults = [name for name in (*REQUIRED, "scopes") if not isinstance(config.get(name), str)]
     prompts = config["prompts"]
     if not isinstance(prompts, list) or any(prompt not in PROMPTS for prompt in prompts):
-        wrong.append("prompts")
-    if wrong:
-        issues = [{"code": "invalid_type", "path": [name], "message": "Invalid"} for name in wrong]
+        faults.append("prompts")
+    if faults:
+        issues = [{"code": "invalid_type", "path": [name], "message": "Invalid"} for name in faults]
         message = "The connector's configuration is invalid."
         data = {"name": "ZodError", "issues": issues}
         refuse(400, "connector.invalid_config", message, data=data)
@@ -188,9 +188,9 @@ def sign_in_experience() -> dict[str, Any]:
         known = stand_in.sign_in_experience
         sent = {name: value for name, value in body().items() if name in known}
         targets = sent.get("socialSignInConnectorTargets", known["socialSignInConnectorTargets"])
-        # Dropped without a word if there is no connector for it.
-        there = [shown(connector)["target"] for connector in stand_in.connectors]
-        kept = [target for target in targets if target in there]
+        # Logto drops a target without a connector, and reports no error.
+        known_targets = [shown(connector)["target"] for connector in stand_in.connectors]
+        kept = [target for target in targets if target in known_targets]
         known.update(sent, socialSignInConnectorTargets=kept)
     return {"id": "default", **stand_in.sign_in_experience}
 

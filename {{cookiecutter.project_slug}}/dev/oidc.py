@@ -1,7 +1,6 @@
-"""The pages and endpoints of the local Logto: OpenID Connect as Logto speaks it.
+"""The pages and endpoints of the local Logto: OpenID Connect as in Logto.
 
-In the order in which a sign-in meets them: what the provider says about itself, the
-pages where a person signs in, signing out, the tokens, the claims.
+They are in the order of a sign-in: discovery, the sign-in pages, sign-out, tokens, claims.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ from .accounts import Application, Grant, Interaction, Session, StandIn, User, n
 
 ORGANIZATIONS_SCOPE = "urn:logto:scope:organizations"
 ORGANIZATIONS_RESOURCE = "urn:logto:resource:organizations"
-# The resource of the Management API of every self-hosted Logto, whatever its URL.
+# The Management API has this resource in every self-hosted Logto, at any URL.
 MANAGEMENT_API = "https://default.logto.app/api"
 
 # Seconds, as in Logto.
@@ -60,7 +59,7 @@ def remember_request() -> None:
 
 
 @bp.app_errorhandler(OidcError)
-def answer_with_error(error: OidcError) -> tuple[Response, int, dict[str, str]]:
+def error_response(error: OidcError) -> tuple[Response, int, dict[str, str]]:
     headers = {"Cache-Control": "no-store"}
     if error.status == 401:
         scheme = "Bearer" if request.path == "/oidc/me" else "Basic"
@@ -79,12 +78,12 @@ def not_found(_: NotFound) -> tuple[str, int]:
 
 @bp.app_errorhandler(SecurityError)
 def refuse_host(_: SecurityError) -> tuple[str, int]:
-    return "The local Logto answers to the name localhost only.", 400
+    return "The local Logto responds only under the host name localhost.", 400
 
 
 @bp.get("/oidc/.well-known/openid-configuration")
 def discovery() -> dict[str, Any]:
-    """OpenID Connect Discovery 1.0 section 3."""
+    """Return the provider metadata (OpenID Connect Discovery 1.0 section 3)."""
     issuer = stand_in.issuer
     return {
         "issuer": issuer,
@@ -118,7 +117,7 @@ def jwks() -> dict[str, Any]:
 
 @bp.get("/api/.well-known/sign-in-exp")
 def sign_in_experience() -> dict[str, Any]:
-    """What Logto's sign-in page offers; public, as in Logto."""
+    """Return the settings of the sign-in page, which are public, as in Logto."""
     connectors = [
         {"id": connector["id"], "target": "azuread", "name": {"en": "Microsoft"}}
         for connector in stand_in.connectors
@@ -129,7 +128,7 @@ def sign_in_experience() -> dict[str, Any]:
 
 @bp.get("/oidc/auth")
 def authorize() -> Any:
-    """The authorization endpoint (RFC 6749 section 4.1.1)."""
+    """Start a sign-in (RFC 6749 section 4.1.1)."""
     interaction = requested_interaction()
     prompts = request.args.get("prompt", "").split()
     if "consent" not in prompts:
@@ -145,15 +144,15 @@ def authorize() -> Any:
     except OidcError as error:
         return back_to_app(interaction, error=error.error, error_description=error.description)
     stand_in.interactions[interaction.id] = interaction
-    answer = redirect(first_page(interaction), 303)
-    answer.set_cookie("_interaction", interaction.id, httponly=True, samesite="Lax")
-    return answer
+    response = redirect(first_page(interaction), 303)
+    response.set_cookie("_interaction", interaction.id, httponly=True, samesite="Lax")
+    return response
 
 
 def requested_interaction() -> Interaction:
-    """Return what the app asks for, if the app and its callback are registered.
+    """Return the sign-in that the app requests.
 
-    Raises OidcError if not, which must not be sent to that address.
+    Raises OidcError for an unknown app or callback URL. This error must not go to that URL.
     """
     query = request.args
     application = known_application(query.get("client_id", ""))
@@ -184,7 +183,7 @@ def known_application(client_id: str) -> Application:
 
 
 def check_authorization_request(interaction: Interaction, prompts: Sequence[str]) -> None:
-    """Raise the OidcError that goes back to the app, if there is one (RFC 7636, RFC 8707)."""
+    """Raise OidcError for invalid parameters; the app gets this error (RFC 7636, RFC 8707)."""
     query = request.args
     if query.get("response_type") != "code":
         raise OidcError("unsupported_response_type", "unsupported response_type")
@@ -198,7 +197,7 @@ def check_authorization_request(interaction: Interaction, prompts: Sequence[str]
 
 
 def first_page(interaction: Interaction) -> str:
-    """Return the path that the app asked for with Logto's own parameters."""
+    """Return the path of the page that the app requests with Logto's own parameters."""
     page = "register" if request.args.get("first_screen") == "register" else "sign_in"
     if request.args.get("direct_sign_in") == "social:azuread" and stand_in.offers_microsoft:
         page = "microsoft"
@@ -209,7 +208,7 @@ def first_page(interaction: Interaction) -> str:
 @bp.get("/register", endpoint="register", defaults={"page": "register.html"})
 @bp.get("/direct/social:azuread", endpoint="microsoft", defaults={"page": "microsoft.html"})
 def show_page(page: str) -> Any:
-    """One of the pages that ask who it is; all of them post to `/sign-in`."""
+    """Show a page where the user signs in or registers. All these pages post to `/sign-in`."""
     key = request.args.get("interaction") or request.cookies.get("_interaction", "")
     interaction = stand_in.interactions.get(key)
     if interaction is None:
@@ -218,15 +217,15 @@ def show_page(page: str) -> Any:
 
 
 def sign_in_expired() -> tuple[str, int]:
-    text = "This sign-in has expired or is done already."
+    text = "This sign-in has expired or is already finished."
     return render("message.html", title="Sign-in expired", text=text), 400
 
 
 @bp.post("/sign-in")
 def sign_in_submitted() -> Any:
-    """Take the choice of a person on one of the pages and go back to the app."""
+    """Read the form of a sign-in page, and send the browser back to the app."""
     form = request.form
-    # Two tabs share the cookie, so the form says which sign-in it belongs to.
+    # Two tabs share the cookie, so the form names its sign-in.
     interaction = stand_in.interactions.pop(form.get("interaction", ""), None)
     if interaction is None:
         return sign_in_expired()
@@ -243,7 +242,7 @@ def sign_in_submitted() -> Any:
     else:
         user = stand_in.users.get(form.get("user", ""))
     if user is None or user.suspended:
-        # The sign-in goes on: the person may take another account.
+        # The sign-in continues: the user may choose another account.
         stand_in.interactions[interaction.id] = interaction
         text = "This account is suspended." if user else "There is no such account."
         again = path_for(".sign_in", interaction=interaction.id)
@@ -254,32 +253,32 @@ def sign_in_submitted() -> Any:
         stand_in.sessions.pop(key, None)
         key, session = secrets.token_urlsafe(32), Session(user)
         stand_in.sessions[key] = session
-    answer = back_with_code(interaction, session)
-    answer.set_cookie("_session", key, httponly=True, samesite="Lax")
-    answer.delete_cookie("_interaction")
-    return answer
+    response = back_with_code(interaction, session)
+    response.set_cookie("_session", key, httponly=True, samesite="Lax")
+    response.delete_cookie("_interaction")
+    return response
 
 
 def back_with_code(interaction: Interaction, session: Session) -> Any:
-    """Go back to the app: the first-party apps of Logto have no consent page."""
+    """Redirect to the app with a code. First-party apps of Logto have no consent page."""
     grant = Grant(interaction, session)
     stand_in.grants.append(grant)
     code = stand_in.issue(stand_in.codes, grant, interaction.scopes, CODE_LIFETIME)
     return back_to_app(interaction, code=code)
 
 
-def back_to_app(interaction: Interaction, **answer: str) -> Any:
-    """The authorization response (RFC 6749 section 4.1.2, RFC 9207 for `iss`)."""
+def back_to_app(interaction: Interaction, **query: str) -> Any:
+    """Return the authorization response (RFC 6749 section 4.1.2, RFC 9207 for `iss`)."""
     if interaction.state is not None:
-        answer["state"] = interaction.state
-    answer["iss"] = stand_in.issuer
+        query["state"] = interaction.state
+    query["iss"] = stand_in.issuer
     separator = "&" if "?" in interaction.redirect_uri else "?"
-    return redirect(interaction.redirect_uri + separator + urlencode(answer), 303)
+    return redirect(interaction.redirect_uri + separator + urlencode(query), 303)
 
 
 @bp.get("/oidc/session/end")
 def end_session() -> Any:
-    """OpenID Connect RP-Initiated Logout 1.0."""
+    """Sign the browser out (OpenID Connect RP-Initiated Logout 1.0)."""
     client_id = request.args.get("client_id")
     uri = request.args.get("post_logout_redirect_uri")
     if client_id is not None:
@@ -289,27 +288,27 @@ def end_session() -> Any:
     key = request.cookies.get("_session", "")
     if key in stand_in.sessions:
         stand_in.end_session(key)
-    if client_id is not None and uri:  # without a client_id, Logto takes no notice of it
+    if client_id is not None and uri:  # Without a client_id, Logto ignores the URI.
         state = request.args.get("state")
-        answer: Any = redirect(f"{uri}?state={quote(state)}" if state else uri, 303)
+        response: Any = redirect(f"{uri}?state={quote(state)}" if state else uri, 303)
     else:
         text = "You have signed out of the local Logto."
-        answer = current_app.make_response(render("message.html", title="Signed out", text=text))
-    answer.delete_cookie("_session")
-    return answer
+        response = current_app.make_response(render("message.html", title="Signed out", text=text))
+    response.delete_cookie("_session")
+    return response
 
 
 @bp.post("/oidc/token")
 def token() -> Any:
-    """The token endpoint (RFC 6749 section 3.2)."""
+    """Return the tokens for a grant (RFC 6749 section 3.2)."""
     application = authenticate_application()
     grant_type = GRANT_TYPES.get(request.form.get("grant_type", ""))
     if grant_type is None:
         raise OidcError("unsupported_grant_type", "unsupported grant_type requested")
     with stand_in.lock:
-        answer = jsonify(grant_type(application))
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+        response = jsonify(grant_type(application))
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @bp.post("/oidc/token/revocation")
@@ -325,7 +324,7 @@ def revoke() -> str:
 def authenticate_application() -> Application:
     """Return the calling application (RFC 6749 section 2.3.1, in either form).
 
-    Any secret will do but an empty one, and `wrong`, which is there to try the refusal.
+    Any secret is valid except an empty one and `wrong`, which is for trying the refusal.
     """
     basic = request.authorization
     if basic is not None and basic.type == "basic":
@@ -347,27 +346,28 @@ def required(name: str) -> str:
 
 
 def exchange_code(application: Application) -> dict[str, Any]:
-    """grant_type=authorization_code (RFC 6749 section 4.1.3, RFC 7636 section 4.6)."""
+    """Return the tokens for a code (RFC 6749 section 4.1.3, RFC 7636 section 4.6)."""
     code = stand_in.codes.get(required("code"))
     redirect_uri = required("redirect_uri")
     if code is None or not code.usable:
         raise OidcError(*INVALID_GRANT)
-    asked = code.grant.interaction
+    interaction = code.grant.interaction
     verifier = request.form.get("code_verifier", "")
     digest = hashlib.sha256(verifier.encode()).digest()
     challenge = urlsafe_b64encode(digest).decode().rstrip("=")
     expected = (application, redirect_uri, challenge)
-    if (asked.application, asked.redirect_uri, asked.code_challenge) != expected:
+    sent = (interaction.application, interaction.redirect_uri, interaction.code_challenge)
+    if sent != expected:
         raise OidcError(*INVALID_GRANT)
     if code.used_at is not None:
-        # Somebody else has the code: RFC 6749 section 4.1.2 asks to revoke its tokens.
+        # The code was used before: RFC 6749 section 4.1.2 says to revoke its tokens.
         code.grant.revoked = True
         raise OidcError(*INVALID_GRANT)
     code.used_at = time.time()
-    answer = issue_tokens(code.grant, code.scopes)
+    tokens = issue_tokens(code.grant, code.scopes)
     if "offline_access" in code.scopes:
-        answer["refresh_token"] = new_refresh_token(code.grant, code.scopes)
-    return answer
+        tokens["refresh_token"] = new_refresh_token(code.grant, code.scopes)
+    return tokens
 
 
 def new_refresh_token(grant: Grant, scopes: list[str]) -> str:
@@ -375,28 +375,28 @@ def new_refresh_token(grant: Grant, scopes: list[str]) -> str:
 
 
 def refresh(application: Application) -> dict[str, Any]:
-    """grant_type=refresh_token (RFC 6749 section 6), with Logto's rules of rotation."""
+    """Return the tokens for a refresh token (RFC 6749 section 6), with Logto's rotation rules."""
     value = required("refresh_token")
     known = stand_in.refresh_tokens.get(value)
     if known is None or not known.usable or known.grant.interaction.application is not application:
         raise OidcError(*INVALID_GRANT)
     now = time.time()
     if known.used_at is not None and now > known.used_at + ROTATION_GRACE:
-        # RFC 9700 section 4.14.2: one of two holders of this token is a thief.
+        # RFC 9700 section 4.14.2: a token that is used twice may be stolen.
         known.grant.revoked = True
         raise OidcError(*INVALID_GRANT)
     scopes = request.form.get("scope", "").split() or known.scopes
     if set(scopes) - set(known.scopes):
         raise OidcError("invalid_scope", "refresh token missing requested scopes")
-    answer = issue_tokens(known.grant, scopes)
+    tokens = issue_tokens(known.grant, scopes)
     if stand_in.rotate_refresh_tokens or now > known.issued_at + ROTATE_AFTER:
         known.used_at = known.used_at or now
         value = new_refresh_token(known.grant, known.scopes)
-    return {**answer, "refresh_token": value}
+    return {**tokens, "refresh_token": value}
 
 
 def client_credentials(application: Application) -> dict[str, Any]:
-    """grant_type=client_credentials (RFC 6749 section 4.4), for applications without users."""
+    """Return the token of an application without users (RFC 6749 section 4.4)."""
     if application.type != "MachineToMachine":
         raise OidcError(
             "unauthorized_client", "requested grant type is not allowed for this client"
@@ -457,9 +457,9 @@ def token_response(access_token: str, granted: list[str]) -> dict[str, Any]:
 def permissions(
     grant: Grant, scopes: list[str], resource: str | None, organization: str | None
 ) -> tuple[str, list[str]]:
-    """Return the audience of a token and those scopes that the user's roles grant.
+    """Return the audience of a token, and the requested scopes that the user's roles grant.
 
-    A resource is named as in RFC 8707, an organization as in Logto's RFC 0001.
+    `resource` is as in RFC 8707, `organization` as in Logto's RFC 0001.
     """
     if organization:
         if organization not in grant.user.organizations:
@@ -473,8 +473,8 @@ def permissions(
     else:
         audience = f"urn:logto:organization:{organization}"
         known = [scope for scopes in stand_in.resources.values() for scope in scopes]
-    asked = [scope for scope in scopes if scope in known]
-    return audience, grant.user.allowed(asked, organization)
+    requested = [scope for scope in scopes if scope in known]
+    return audience, grant.user.allowed(requested, organization)
 
 
 CLAIMS = {
@@ -485,7 +485,7 @@ CLAIMS = {
     ORGANIZATIONS_SCOPE: ("organizations",),
     "urn:logto:scope:organization_roles": ("organization_roles",),
 }
-# These are in the userinfo answer only.
+# These claims are in the userinfo response only.
 USERINFO_CLAIMS = {"custom_data": ("custom_data",), "identities": ("identities",)}
 OIDC_SCOPES = {"openid", "offline_access", *CLAIMS, *USERINFO_CLAIMS}
 
@@ -495,8 +495,7 @@ def user_claims(
 ) -> dict[str, Any]:
     """Return the claims of these scopes (OpenID Connect Core section 5.4).
 
-    What is not known of a user is null and not left out; times are milliseconds: both
-    as in Logto.
+    As in Logto, an unknown value is null and not left out, and times are milliseconds.
     """
     memberships = user.organizations.items()
     picture = f"{stand_in.endpoint}/avatars/{user.username}.svg"
@@ -518,7 +517,7 @@ def user_claims(
 
 
 def id_token(grant: Grant, scopes: Sequence[str]) -> str:
-    """OpenID Connect Core section 2. Logto's has no `typ` in the header."""
+    """Return an ID token (OpenID Connect Core section 2). As in Logto, its header has no `typ`."""
     claims = user_claims(grant.user, scopes, CLAIMS)
     claims["aud"] = grant.interaction.application.id
     if grant.interaction.nonce is not None:
@@ -530,7 +529,7 @@ def id_token(grant: Grant, scopes: Sequence[str]) -> str:
 
 @bp.route("/oidc/me", methods=["GET", "POST"])
 def userinfo() -> dict[str, Any]:
-    """OpenID Connect Core section 5.3."""
+    """Return the claims of the user (OpenID Connect Core section 5.3)."""
     bearer = request.authorization
     if bearer is None or bearer.type != "bearer":
         raise OidcError("invalid_request", "no access token provided")
@@ -542,21 +541,21 @@ def userinfo() -> dict[str, Any]:
 
 @bp.get("/")
 def home() -> str:
-    """Who is signed in, and the two things an administrator does about it."""
+    """Show the signed-in browsers and all users, with a button to sign out or suspend each."""
     return render("home.html")
 
 
 @bp.post("/")
 def administer() -> Any:
-    """End a session, or suspend a person or lift that."""
+    """End a session, or suspend or reinstate a user."""
     form = request.form
     if form.get("key") in stand_in.sessions:
         stand_in.end_session(form["key"])
     elif form.get("suspend") in stand_in.users:
         stand_in.suspend(form["suspend"])
-    elif form.get("lift") in stand_in.users:
-        stand_in.users[form["lift"]].suspended = False
-        stand_in.notify("User.SuspensionStatus.Updated", stand_in.users[form["lift"]])
+    elif form.get("reinstate") in stand_in.users:
+        stand_in.users[form["reinstate"]].suspended = False
+        stand_in.notify("User.SuspensionStatus.Updated", stand_in.users[form["reinstate"]])
     return redirect("/", 303)
 
 
@@ -565,5 +564,5 @@ def avatar(username: str) -> Any:
     user = stand_in.users.get(username) or abort(404)
     hue = int(hashlib.sha256(user.id.encode()).hexdigest()[:4], 16) % 360
     name = "".join(filter(str.isprintable, user.name)).strip() or "?"
-    initial = name[: 2 if "\U0001f1e6" <= name[0] <= "\U0001f1ff" else 1]  # A flag is two letters.
+    initial = name[: 2 if "\U0001f1e6" <= name[0] <= "\U0001f1ff" else 1]  # A flag is 2 characters.
     return Response(render("avatar.html", initial=initial, hue=hue), mimetype="image/svg+xml")

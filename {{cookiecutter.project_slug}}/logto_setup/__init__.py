@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-# The app is imported in the functions: every `{{ cookiecutter.framework }}` command loads this module, and a mistake in
-# the app must not end `{{ cookiecutter.framework }} run --debug`.
+# Import the app inside the functions: every `{{ cookiecutter.framework }}` command loads this module. An import at the
+# top would let a mistake in the app end `{{ cookiecutter.framework }} run --debug`.
 
 
 @click.group("logto")
@@ -16,9 +16,9 @@ def commands() -> None:
 
 
 @commands.command("check")
-@click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 def check_command(as_json: bool) -> None:
-    """Say what is right, what is wrong and how to fix it. The exit code is 0 if all is right."""
+    """Check the set-up, and say how to fix each problem. The exit code is 0 if all is right."""
     from . import check
     from .output import say, table
 
@@ -34,17 +34,17 @@ def check_command(as_json: bool) -> None:
 
 @commands.command("provision")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--social-only", is_flag=True, help='Set the sign-up identifier to "None" as well.')
+@click.option("--social-only", is_flag=True, help='Also set the sign-up identifier to "None".')
 @click.option("--create", is_flag=True, help="Create the application and the webhook if needed.")
-@click.option("--env-file", metavar="PATH", help="The file that --create writes, instead of .env.")
-@click.option("--callback-url", metavar="URL", multiple=True, help="Add another environment.")
+@click.option("--env-file", metavar="PATH", help="The file that --create writes instead of .env.")
+@click.option("--callback-url", metavar="URL", multiple=True, help="Register another callback URL.")
 def provision_command(**options: Any) -> None:
     """Register this app and the Azure AD connector in Logto.
 
-    This only adds. Everything in Logto that does not belong to this app stays as it is.
+    The command only adds. Everything in Logto that does not belong to this app stays as it is.
     """
     from . import provision
 
     if options["env_file"] and not options["create"]:
-        raise click.UsageError("--env-file needs --create.")
+        raise click.UsageError("--env-file needs --create. Add --create, or remove --env-file.")
     asyncio.run(provision.run(**options))

@@ -12,24 +12,24 @@ FILE = Path("connectors", "azure-ad.json")
 FOLDER = PROJECT_DIR / "connectors"
 FACTORY = "azuread-universal"
 TARGET = "azuread"
-# The file goes into git, so these two have their place elsewhere.
+# The file is in git, so these two values come from the environment.
 VARIABLES = {"clientId": "AZURE_CLIENT_ID", "clientSecret": "AZURE_CLIENT_SECRET"}
 GUID = "(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 PROMPTS = ("none", "login", "consent", "select_account")
-# Stricter than the connector itself: it accepts some values with which nobody can sign in.
+# These rules are stricter than Logto's: it accepts some values with which nobody can sign in.
 RULES = {
     "clientId": (r"\S+", "must be the Application (client) ID"),
     "clientSecret": (rf"(?!{GUID}$)\S+", "must be the Value of a secret, not its Secret ID"),
     "tenantId": ("[A-Za-z0-9.-]+", "must be common, organizations, consumers, an ID or a domain"),
-    "cloudInstance": ("https://[A-Za-z0-9.-]+/", "must be as https://login.microsoftonline.com/"),
+    "cloudInstance": ("https://[A-Za-z0-9.-]+/", "must be like https://login.microsoftonline.com/"),
     "scopes": (".*", "must be text, with spaces between the scopes"),
 }
 
 
 def load(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the config in the file, in which variables replace their placeholders.
+    """Return the config in the file, with the values of variables instead of placeholders.
 
-    Raises ConfigError if Logto would refuse it, or would store it and nobody could sign in.
+    Raises ConfigError if Logto would refuse the config, or if nobody could sign in with it.
     """
     try:
         config = json.loads((PROJECT_DIR / FILE).read_text("utf-8-sig"))
@@ -39,21 +39,21 @@ def load(environ: Mapping[str, str]) -> dict[str, Any]:
         hint = "JSON has no comments and no comma after the last entry."
         raise ConfigError(f"{FILE} is not JSON:\n  {error}. {hint}") from None
     if not isinstance(config, dict):
-        raise ConfigError(f"{FILE} is not right:\n  It must hold a JSON object.")
+        raise ConfigError(f"{FILE} is not valid:\n  It must contain a JSON object.")
     for name in placeholders(config):
         config[name] = environ.get(VARIABLES[name]) or config[name]
-    wrong = []
+    problems = []
     for name, (pattern, rule) in RULES.items():
         value = config.get(name, "")
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            wrong.append(f"  {name} {rule if name in config else f'is missing: it {rule}'}.")
+            problems.append(f"  {name} {rule if name in config else f'is missing: it {rule}'}.")
     if config.get("prompts", []) not in [[], *([prompt] for prompt in PROMPTS)]:
-        wrong.append(f"  prompts must be a list with one at most of {', '.join(PROMPTS)}.")
-    if wrong:
-        raise ConfigError("\n".join([f"{FILE} is not right:", *wrong]))
+        problems.append(f"  prompts must be [], or a list with one of {', '.join(PROMPTS)}.")
+    if problems:
+        raise ConfigError("\n".join([f"{FILE} is not valid:", *problems]))
     return config
 
 
 def placeholders(config: Mapping[str, Any]) -> list[str]:
-    """Return the fields that wait for their variable, as `<client-id>` does."""
+    """Return the fields that still have a placeholder such as `<client-id>`."""
     return [name for name in VARIABLES if re.fullmatch("<.*>", str(config.get(name)))]

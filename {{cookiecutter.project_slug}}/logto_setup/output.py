@@ -1,4 +1,4 @@
-"""What the commands print, on any terminal."""
+"""The output of the commands, for every kind of terminal."""
 
 import os
 import shutil
@@ -16,8 +16,8 @@ WORDS = {True: "right", False: "wrong", None: "not checked"}
 
 
 def say(text: str = "", colour: str | None = None) -> None:
-    """Print a text, in colour on a terminal, with \\ escapes for what it cannot or must not show."""
-    # Responses of Logto are in the text: no control sequences from there.
+    """Print a text, in colour on a terminal. Escape characters that it cannot or must not show."""
+    # The text can quote a response of Logto, so escape its control characters.
     text = "\n".join(printable(line, None) for line in text.split("\n"))
     encoding = sys.stdout.encoding or "ascii"
     text = text.encode(encoding, "backslashreplace").decode(encoding)
@@ -26,11 +26,11 @@ def say(text: str = "", colour: str | None = None) -> None:
 
 
 def table(checks: list[Check]) -> None:
-    """Print a line for each check, and under a red one what to do. The last line counts them."""
+    """Print a line for each check, and below a red line the fix. The last line has the counts."""
     signs = {True: "✓", False: "✗", None: "–"}
     if not "✓✗".encode(sys.stdout.encoding or "ascii", "ignore"):
         signs = {True: "OK", False: "!!", None: "--"}
-    width, indent = shutil.get_terminal_size((10_000, 24)).columns, " " * 28  # No limit in a pipe.
+    width, indent = shutil.get_terminal_size((10_000, 24)).columns, " " * 28  # A pipe has no width.
     wrap = TextWrapper(width, "", indent, break_long_words=False, break_on_hyphens=False).fill
     for check in checks:
         first, *more = [*check.found.splitlines(), *check.fix.splitlines()]

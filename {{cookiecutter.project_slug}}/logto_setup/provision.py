@@ -1,7 +1,7 @@
 """Register this app and the Azure AD connector in Logto: read, merge, write what is missing.
 
-The Management API replaces whole objects, so each is read before it is written, and nothing
-that was there before is taken away.
+A write of the Management API replaces a whole object. So each object is read first, and nothing
+that was in Logto before is removed.
 """
 
 import os
@@ -40,7 +40,7 @@ AUDIENCES = {
 
 @dataclass(frozen=True)
 class Change:
-    """One object to write at Logto: what it is, how it differs, and how to write it."""
+    """One object to write in Logto: its name, the differences, and a function that writes it."""
 
     what: str
     differences: list[str]
@@ -50,8 +50,8 @@ class Change:
 async def run(
     dry_run: bool, social_only: bool, create: bool, env_file: str | None, callback_url: list[str]
 ) -> None:
-    """Say what will be done and do it. Raises ConfigError before anything is sent, or
-    ManagementError, which says what was done and what was not."""
+    """Print the changes, then send them. Raises ConfigError before anything is sent, or
+    ManagementError, whose message says what was done and what was not done."""
     file = Path(env_file or PROJECT_DIR / ".env").resolve()  # A symbolic link stays a link.
     if env_file:
         load_dotenv(file, override=True, encoding="utf-8")
@@ -78,15 +78,15 @@ async def run(
         say("Nothing was sent (--dry-run).")
     elif changes:
         await _write(changes)
-        # Logto answers 200 also where it drops what it was sent.
+        # Logto responds with 200 even if it drops values, so read everything again.
         if left := await plan.changes():
-            raise ManagementError(f"Logto took, but did not keep: {_listed(left)}.")
-        say("Done; Logto has all of it.")
+            raise ManagementError(f"Logto did not keep: {_listed(left)}. Set it in the Console.")
+        say("Done. Logto has all settings.")
     else:
-        say("There is nothing to do: Logto has all of this.")
+        say("There is nothing to do: Logto has all settings.")
     for name, value in plan.variables.items():
         if not env_file and environ.get(name, value) not in (value, before.get(name)):
-            say(f"{name} of the environment wins over {file}: remove it there.", "yellow")
+            say(f"{name} of the environment wins over {file}: unset the variable.", "yellow")
     plan.say_azure()
 
 
@@ -99,7 +99,7 @@ async def _write(changes: list[Change]) -> None:
             raise ManagementError(
                 f"{change.what}: {error.message}\n"
                 f"Done: {_listed(changes[:number])}.\nNot done: {_listed(changes[number:])}.\n"
-                "Run the command again to go on from there."
+                "Run the command again to continue from there."
             ) from None
 
 
@@ -115,13 +115,13 @@ class Plan:
     config: Config
     environments: list[Config]
     social_only: bool
-    file: Path | None  # For `--create`, which writes the variables.
+    file: Path | None  # Only with `--create`, which writes the variables.
     variables: dict[str, str] = field(default_factory=dict)
     connector_id: str = connector.TARGET
     azure: dict[str, Any] = field(default_factory=dict)
 
     async def changes(self) -> list[Change]:
-        """What is to be written, in this order; empty if Logto has it all."""
+        """Return what must be written, in this order. The list is empty if Logto has everything."""
         with expected():
             found = [
                 await self.application(),
@@ -135,7 +135,7 @@ class Plan:
         return [change for change in found if change.differences]
 
     async def application(self) -> Change:
-        """The URIs of this app. With `--create`, a new application if there is none."""
+        """Return the change of the app's URIs. With `--create`, this can be a new application."""
         known = await self._known_application()
         metadata = known["oidcClientMetadata"]
         differences = [] if "id" in known else ["+ Traditional web application"]
@@ -148,7 +148,7 @@ class Plan:
             metadata[name] = [*metadata.get(name, []), *new]
             differences += [f"+ {label} URI {uri}" for uri in new]
         uri, old = self._public("backchannel-logout"), metadata.get("backchannelLogoutUri")
-        # There is one at most. Logto never calls a URL of its own machine.
+        # An application has one such URI at most. Logto never calls a URL of its own machine.
         if old != uri and (not old or is_local(old)):
             metadata |= {"backchannelLogoutUri": uri, "backchannelLogoutSessionRequired": True}
             differences.append(f"+ back-channel logout URI {uri}")
@@ -164,7 +164,7 @@ class Plan:
         return Change(f"Application {known.get('id', self.config.APP_NAME)}", differences, write)
 
     async def _known_application(self) -> Any:
-        """Return the application that Logto has. With `--create`, it may have no ID yet."""
+        """Return the application in Logto. With `--create`, it can be a new one without an ID."""
         app_id = self.variables.get("LOGTO_APP_ID", self.config.LOGTO_APP_ID)
         try:
             path = f"applications/{quote(app_id, safe='')}"
@@ -179,7 +179,7 @@ class Plan:
         return found
 
     async def _application_by_name(self) -> Any:
-        """Return an application with this app's name and callback, because names are not unique."""
+        """Return the application with this app's name and callback; names alone are not unique."""
         name, callback = self.config.APP_NAME, self.config.LOGTO_CALLBACK_URL
         for page in range(1, MOST_PAGES):
             query = f"types=Traditional&page={page}&page_size={PAGE_SIZE}"
@@ -192,7 +192,7 @@ class Plan:
         return {"oidcClientMetadata": {}}
 
     async def _secret(self) -> str:
-        """Return a valid secret of the application, the one of the configuration if it is one."""
+        """Return a valid secret of the application: LOGTO_APP_SECRET if it is valid, or another."""
         app_id, now = self.variables["LOGTO_APP_ID"], time.time() * 1000
         secrets = await self.api.call("GET", f"applications/{app_id}/secrets")
         valid = [s["value"] for s in secrets if not s["expiresAt"] or s["expiresAt"] > now]
@@ -202,10 +202,10 @@ class Plan:
         return plain("The App secret", current if current in valid else valid[0], secret=True)
 
     async def webhook(self) -> Change:
-        """The webhook that tells the app of suspended and deleted users."""
+        """Return the change of the webhook that notifies the app of suspended and deleted users."""
         url, key = self._public("webhooks/logto"), self.config.LOGTO_WEBHOOK_SIGNING_KEY
         known = [h for h in await self.api.call("GET", "hooks") if h["config"]["url"] == url]
-        # URLs are not unique.
+        # URLs are not unique, so look for the key first.
         hook = next((h for h in known if h["signingKey"] == key), known[0] if known else {})
         events = hook.get("events", [])
         missing = [event for event in EVENTS if event not in events]
@@ -224,12 +224,12 @@ class Plan:
         return Change("Webhook", differences, write)
 
     def _public(self, path: str) -> str:
-        """Return a URL of the app that Logto can call, if an environment is not on this machine."""
+        """Return a URL of the app. Logto can call it if an environment is not on this machine."""
         homes = [each.POST_SIGN_OUT_URI for each in self.environments]
         return next((home for home in homes if not is_local(home)), homes[0]) + path
 
     def env_file(self, file: Path) -> Change:
-        """The variables of the application and the webhook in a file."""
+        """Return the change of the file: the variables of the application and the webhook."""
         there = dotenv_values(file, encoding="utf-8")
         names = ("LOGTO_APP_ID", "LOGTO_APP_SECRET", SIGNING_KEY)
         differences = [f"~ {n}" for n in names if self.variables.get(n, "") != there.get(n)]
@@ -247,7 +247,7 @@ class Plan:
         try:
             text = self.file.read_bytes().decode() if self.file.exists() else ""
             for name, value in values.items():
-                # dotenv's `set_key` drops empty lines, `export` and the comment of the line.
+                # dotenv's `set_key` would drop empty lines, `export` and the comment of the line.
                 text, found = re.subn(LINE.replace("NAME", name), rf"\g<1>{value}", text)
                 if not found:
                     text += "\n" if text and not text.endswith("\n") else ""
@@ -255,14 +255,14 @@ class Plan:
             new.unlink(missing_ok=True)
             new.touch(mode=0o600)
             new.write_bytes(text.encode())
-            # In one step, so that a crash loses nothing.
+            # Replace the file in one step, so that a crash loses nothing.
             new.replace(self.file)
         except OSError as error:
             raise ManagementError(f"{self.file} cannot be written: {error.strerror}.") from None
         say(f"{', '.join(values)}: written to {self.file}")
 
     async def connector(self) -> Change:
-        """The Azure AD connector: the one that is there, of which Logto has one at most."""
+        """Return the change of the Azure AD connector. Logto has one at most."""
         items = await self.api.call("GET", "connectors")
         ours: dict[str, Any] = next((i for i in items if i["connectorId"] == connector.FACTORY), {})
         known = ours.get("config") or {}
@@ -278,9 +278,9 @@ class Plan:
             self.say_azure()
             raise ConfigError(
                 f"Nothing was sent. Set {' and '.join(waiting)} in .env:\n"
-                "Azure portal > App registrations > your app; the commands above make one."
+                "Azure portal > App registrations > your app. The commands above create it."
             )
-        shown = ("tenantId", "cloudInstance")  # The others may be secret.
+        shown = ("tenantId", "cloudInstance")  # The other values may be secret.
         differences = [
             f"{'~' if known.get(name) else '+'} {name} {value if name in shown else ''}".rstrip()
             for name, value in wanted.items()
@@ -291,7 +291,7 @@ class Plan:
         return Change(f"Microsoft connector {self.connector_id}", differences, write)
 
     async def sign_in_experience(self) -> Change:
-        """The button on the sign-in page, and with `social_only` no other way to sign up."""
+        """Return the change of the sign-in page: the button, and with `social_only` no sign-up."""
         there = await self.api.call("GET", "sign-in-exp")
         body: dict[str, Any] = {}
         differences = []
@@ -308,7 +308,7 @@ class Plan:
 
     {% if cookiecutter.api_resource %}
     async def api_resource(self) -> Change:
-        """The API that access tokens are for, and the scopes that its views ask for."""
+        """Return the change of the API resource: its identifier, and the scopes of its views."""
         identifier = self.config.LOGTO_API_RESOURCE
         everything = await self.api.call("GET", "resources?includeScopes=true")
         there = next((item for item in everything if item["indicator"] == identifier), None)
@@ -331,19 +331,19 @@ class Plan:
 
     {% endif %}
     def say_azure(self) -> None:
-        """Say what Azure has to know, for the portal and as commands."""
+        """Print the redirect URI that Azure needs, for the portal and as commands."""
         uri = f"{self.api.endpoint}/callback/{self.connector_id}"
-        say("\nIn Azure, App registrations > your app > Authentication > Web > Redirect URIs:")
+        say("\nAdd in Azure: App registrations > your app > Authentication > Web > Redirect URIs:")
         say(f"  {uri}")
         if "clientId" not in connector.placeholders(self.azure):
-            say("Or paste this after az login; it replaces all redirect URIs that are there:")
+            say("Or run this after az login. It replaces all redirect URIs of your app:")
             client_id = self.azure["clientId"]
             say(f'  az ad app update --id "{client_id}" --web-redirect-uris "{uri}"')
             return
-        # Without what the shells would take for their own.
+        # Remove characters that have a meaning in a shell.
         name = re.sub(r"[^\w .-]", "", self.config.APP_NAME).strip(" .-")
         audience = AUDIENCES.get(str(self.azure["tenantId"]), "AzureADMyOrg")
-        say("Or paste these after az login, the second with the appId that the first prints:")
+        say("Or run these after az login. The first prints an appId; put it into the second:")
         say(
             f'  az ad app create --display-name "{name or self.config.LOGTO_APP_ID}"'
             f' --web-redirect-uris "{uri}" --sign-in-audience {audience}'

@@ -1,4 +1,4 @@
-"""The app under test, and the local Logto, which it calls over real HTTP."""
+"""The app under test, and the local Logto, which the app calls over real HTTP."""
 
 import os
 {% if cookiecutter.framework == "quart" %}
@@ -46,8 +46,8 @@ Start = Callable[..., Flask]
 
 
 @pytest.fixture(autouse=True)
-def own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove your own variables from the environment, so that every test has the same one."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the variables of the app from the environment, so that no test depends on yours."""
     settings = {field.name for field in fields(Config)}
     for name in list(os.environ):
         if name in settings or name.startswith(("AZURE_", "FLASK_", "LOGTO_"{{ ', "QUART_"' if cookiecutter.framework == "quart" }})):
@@ -107,7 +107,7 @@ async def app(start: Start) -> Quart:
 
 @pytest.fixture
 def client(app: Quart) -> Client:
-    """A browser in which nobody is signed in."""
+    """Return a browser in which nobody is signed in."""
     return app.test_client()
 {% else %}
 def start(config: Config) -> Start:
@@ -128,7 +128,7 @@ def app(start: Start) -> Flask:
 
 @pytest.fixture
 def client(app: Flask) -> Client:
-    """A browser in which nobody is signed in."""
+    """Return a browser in which nobody is signed in."""
     return app.test_client()
 {% endif %}
 
@@ -159,7 +159,7 @@ def auth(client: Client) -> Auth:
 
 @pytest.fixture
 {{ cookiecutter.__async }}def admin(app: {{ cookiecutter.framework | capitalize }}) -> Client:
-    """A browser in which Alice is signed in, who has the role `admin`."""
+    """Return a browser in which Alice is signed in, who has the role `admin`."""
     client = app.test_client()
     {{ cookiecutter.__await }}Auth(client).sign_in("alice")
     return client
@@ -167,14 +167,14 @@ def auth(client: Client) -> Auth:
 
 @pytest.fixture
 {{ cookiecutter.__async }}def reader(app: {{ cookiecutter.framework | capitalize }}) -> Client:
-    """A browser in which Bob is signed in, who has the role `reader` only."""
+    """Return a browser in which Bob is signed in, who has the role `reader` only."""
     client = app.test_client()
     {{ cookiecutter.__await }}Auth(client).sign_in("bob")
     return client
 
 
 def callback_for(sign_in_page: str, **form: str) -> str:
-    """Send the form of the sign-in page at this URL, and return the callback that follows."""
+    """Send the form of the sign-in page at this URL, and return the callback for the app."""
     with httpx2.Client(follow_redirects=True, trust_env=False) as browser:
         page = browser.get(sign_in_page).url
         sent = {"interaction": page.params["interaction"], "user": "alice", **form}

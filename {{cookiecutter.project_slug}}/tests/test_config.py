@@ -20,8 +20,8 @@ GOOD = {
 
 
 @pytest.fixture(autouse=True)
-def no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Read no `.env` but the one that a test writes."""
+def empty_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Read only the `.env` that a test writes."""
     monkeypatch.setattr("app.config.PROJECT_DIR", tmp_path)
 
 
@@ -47,7 +47,7 @@ def test_a_real_variable_wins_over_the_file(
     assert settings.SESSION_LIFETIME_HOURS == 3
 
 
-def test_all_problems_are_reported_at_once_and_no_secret_with_them(
+def test_all_problems_are_reported_at_once_and_without_a_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LOGTO_ENDPOINT", "http://logto.example/path")
@@ -119,13 +119,13 @@ def test_spaces_and_newlines_around_a_value_are_dropped(monkeypatch: pytest.Monk
         ("http://localhost:8080/callback", "http://localhost:8080"),
     ],
 )
-def test_the_own_origin_is_written_as_browsers_send_it(
+def test_the_origin_is_written_as_browsers_send_it(
     config: Config, callback: str, origin: str
 ) -> None:
     assert origin == replace(config, LOGTO_CALLBACK_URL=callback).ORIGIN
 
 
-def test_https_is_https_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_https_in_capitals_is_https(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
     assert Config.from_env().SESSION_COOKIE_SECURE

@@ -1,4 +1,4 @@
-"""What operators rely on: health, and a log without secrets."""
+"""The health of the app, its log without secrets, and its static files."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ ACCESS_LOG = "app.server.logs"
     assert "hush" not in caplog.text
 
 
-{{ cookiecutter.__async }}def test_browsers_ask_whether_a_static_file_has_changed(client: Client) -> None:
+{{ cookiecutter.__async }}def test_browsers_check_whether_a_static_file_has_changed(client: Client) -> None:
     response = {{ cookiecutter.__await }}client.get("/static/style.css")
     assert response.headers["Cache-Control"] == "no-cache"
     assert response.headers["ETag"]
@@ -55,7 +55,7 @@ ACCESS_LOG = "app.server.logs"
     assert response.headers["X-Request-ID"] not in ("", sent)
 
 
-{{ cookiecutter.__async }}def test_in_json_every_line_is_an_object_and_a_traceback_is_a_field(
+{{ cookiecutter.__async }}def test_each_line_of_a_json_log_is_an_object_and_a_traceback_is_a_field(
     start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
     app = {{ cookiecutter.__await }}start(LOG_FORMAT="json")

@@ -16,7 +16,7 @@ ORDERS = "https://orders.test.example"
 
 @pytest.fixture
 def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.framework | capitalize }}:
-    """The app, with the pages that these tests open."""
+    """Return the app with the pages that these tests open."""
 
     @app.get("/test/admin")
     @sign_in_required(role="admin")
@@ -54,7 +54,7 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
 {{ cookiecutter.__async }}def test_a_role_that_was_removed_in_logto_is_gone_at_the_next_refresh(
     client: Client, auth: Auth, local_logto: LocalLogto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # So short that the app refreshes the token at each page.
+    # The lifetime is so short that the app refreshes the token at each page.
     monkeypatch.setattr(local_logto, "access_token_lifetime", 30)
     {{ cookiecutter.__await }}auth.sign_in("alice")
     response = {{ cookiecutter.__await }}client.get("/test/admin")
@@ -104,12 +104,12 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
     assert {{ cookiecutter.__await }}response.get_json() == {"roles": 0, "organizations": 0}
 
 
-{{ cookiecutter.__async }}def test_logto_is_asked_for_the_scopes_of_the_configuration(start: Start) -> None:
+{{ cookiecutter.__async }}def test_the_scopes_of_the_configuration_are_requested(start: Start) -> None:
     app = {{ cookiecutter.__await }}start(LOGTO_SCOPES="phone custom_data read:orders", LOGTO_RESOURCES=ORDERS)
     response = {{ cookiecutter.__await }}app.test_client().get("/sign-in")
-    asked = parse_qs(urlsplit(response.headers["Location"]).query)
-    assert {"phone", "custom_data", "read:orders"} <= set(asked["scope"][0].split())
-    assert ORDERS in asked["resource"]
+    requested = parse_qs(urlsplit(response.headers["Location"]).query)
+    assert {"phone", "custom_data", "read:orders"} <= set(requested["scope"][0].split())
+    assert ORDERS in requested["resource"]
 
 
 {{ cookiecutter.__async }}def test_a_page_calls_another_api_with_a_token_of_the_user(
@@ -157,7 +157,7 @@ def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.frame
     assert {{ cookiecutter.__await }}response.get_data(as_text=True) == "Saved"
 
 
-{{ cookiecutter.__async }}def test_each_sign_in_is_announced_once(app: {{ cookiecutter.framework | capitalize }}) -> None:
+{{ cookiecutter.__async }}def test_each_sign_in_sends_one_signal(app: {{ cookiecutter.framework | capitalize }}) -> None:
     seen = []
 
     {{ cookiecutter.__async }}def note(sender: {{ cookiecutter.framework | capitalize }}, user: object) -> None:

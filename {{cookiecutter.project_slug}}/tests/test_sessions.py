@@ -10,7 +10,7 @@ from dev.local_logto import LocalLogto
 
 @pytest.fixture
 def expired(local_logto: LocalLogto, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give out access tokens that expire so soon that the SDK refreshes them."""
+    """Issue access tokens that expire so soon that the SDK refreshes them."""
     monkeypatch.setattr(local_logto, "access_token_lifetime", 30)
 
 

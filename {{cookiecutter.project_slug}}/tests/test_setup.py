@@ -61,9 +61,9 @@ def test_everything_is_right(run: Run) -> None:
 def test_a_mistake_is_reported_with_the_value_to_paste(run: Run, fresh_logto: LocalLogto) -> None:
     fresh_logto.application.redirect_uris = []
     done = run("check", "--json")
-    red = [row for row in json.loads(done.output)["checks"] if row["ok"] is False]
+    failed = [row for row in json.loads(done.output)["checks"] if row["ok"] is False]
     assert done.exit_code == 1
-    assert [(row["name"], row["value"]) for row in red] == [("callback_url", CALLBACK)]
+    assert [(row["name"], row["value"]) for row in failed] == [("callback_url", CALLBACK)]
 
 
 def test_a_missing_variable_is_reported(run: Run) -> None:
@@ -82,7 +82,7 @@ def test_provision_prepares_an_empty_logto_once(run: Run, fresh_logto: LocalLogt
     assert "nothing to do" in run("provision").output
 
 
-def test_create_makes_an_application_and_a_webhook_once(
+def test_an_application_and_a_webhook_are_created_once(
     run: Run, fresh_logto: LocalLogto, tmp_path: Path
 ) -> None:
     done = run("provision", "--create", LOGTO_APP_ID="new-app")

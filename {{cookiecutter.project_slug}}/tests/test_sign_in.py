@@ -11,8 +11,8 @@ from app.auth import sign_in_required
 from dev.local_logto import LocalLogto
 
 
-def query(address: str) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+def query(url: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
 
 
 {{ cookiecutter.__async }}def text(client: Client, path: str) -> str:
@@ -53,7 +53,7 @@ def query(address: str) -> dict[str, str]:
     assert body["error"] == "sign_in_required"
 
 
-{{ cookiecutter.__async }}def test_a_form_after_the_end_of_the_session_is_not_lost_without_a_word(
+{{ cookiecutter.__async }}def test_a_form_after_the_end_of_the_session_is_reported_as_not_saved(
     app: {{ cookiecutter.framework | capitalize }}, client: Client
 ) -> None:
     @app.post("/test/notes")
@@ -69,7 +69,7 @@ def query(address: str) -> dict[str, str]:
     assert "/sign-in?next=/test/notes?page%3D2" in page
 
 
-{{ cookiecutter.__async }}def test_head_and_a_prefetch_spend_no_sign_in(client: Client) -> None:
+{{ cookiecutter.__async }}def test_head_and_a_prefetch_do_not_use_up_the_callback(client: Client) -> None:
     to_logto = {{ cookiecutter.__await }}client.get("/sign-in?next=/profile")
     callback = callback_for(to_logto.headers["Location"])
     {{ cookiecutter.__await }}client.head(callback)
@@ -85,7 +85,7 @@ def query(address: str) -> dict[str, str]:
     assert response.headers["Location"] == "/"
 
 
-{{ cookiecutter.__async }}def test_a_sign_in_on_another_host_name_starts_on_the_own_host(client: Client) -> None:
+{{ cookiecutter.__async }}def test_a_sign_in_on_another_host_name_starts_on_the_host_of_the_app(client: Client) -> None:
     response = {{ cookiecutter.__await }}client.get("/sign-in?next=/profile", headers={"Host": "127.0.0.1:3000"})
     assert response.headers["Location"] == f"{HOME}sign-in?next=/profile"
 
@@ -101,9 +101,9 @@ def query(address: str) -> dict[str, str]:
     client: Client, path: str, parameter: str, value: str
 ) -> None:
     response = {{ cookiecutter.__await }}client.get(path, headers={"Accept-Language": "fi, en;q=0.5"})
-    asked = query(response.headers["Location"])
-    assert asked[parameter] == value
-    assert asked["ui_locales"] == "fi en"
+    requested = query(response.headers["Location"])
+    assert requested[parameter] == value
+    assert requested["ui_locales"] == "fi en"
 
 
 {{ cookiecutter.__async }}def test_a_user_who_cancels_can_try_again(auth: Auth) -> None:
@@ -136,7 +136,7 @@ def query(address: str) -> dict[str, str]:
     assert "Alice Archer" not in {{ cookiecutter.__await }}text(victim, "/")
 
 
-{{ cookiecutter.__async }}def test_two_tabs_that_sign_in_at_once_both_end_client(client: Client) -> None:
+{{ cookiecutter.__async }}def test_two_tabs_that_sign_in_at_once_are_both_signed_in(client: Client) -> None:
     first = {{ cookiecutter.__await }}client.get("/sign-in?next=/profile")
     second = {{ cookiecutter.__await }}client.get("/sign-in")
     for started, target in ((second, "/"), (first, "/profile")):

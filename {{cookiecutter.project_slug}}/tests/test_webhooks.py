@@ -55,22 +55,22 @@ def suspension(local_logto: LocalLogto, suspended: bool = True) -> dict[str, Any
 
 
 {{ cookiecutter.__async }}def test_every_event_is_sent_as_a_signal(start: Start) -> None:
-    app, heard = {{ cookiecutter.__await }}start(LOGTO_WEBHOOK_SIGNING_KEY=KEY), []
+    app, received = {{ cookiecutter.__await }}start(LOGTO_WEBHOOK_SIGNING_KEY=KEY), []
 
     def receive(sender: object, event: str, data: Any) -> None:
-        heard.append((event, data))
+        received.append((event, data))
 
     with logto_event.connected_to(receive, app):
         sent = {"event": "User.Created", "data": {"id": "x"}}
         assert {{ cookiecutter.__await }}post(app.test_client(), sent) == 204
-    assert heard == [("User.Created", {"id": "x"})]
+    assert received == [("User.Created", {"id": "x"})]
 
 
 @pytest.mark.parametrize(
     ("sent", "key", "status"),
     [({"event": "User.Deleted"}, "other-key", 401), ([], KEY, 400), ("x" * 2**16, KEY, 413)],
 )
-{{ cookiecutter.__async }}def test_a_webhook_that_is_not_of_logto_is_refused(
+{{ cookiecutter.__async }}def test_a_webhook_that_is_not_valid_is_refused(
     start: Start, sent: Any, key: str, status: int
 ) -> None:
     app = {{ cookiecutter.__await }}start(LOGTO_WEBHOOK_SIGNING_KEY=KEY)
