@@ -19,7 +19,7 @@ from sites import Site
 
 @both_frameworks
 @pytest.mark.parametrize("authorization", [None, "Basic YTpi", "Bearer", "Digest a=b, c=d"])
-def test_a_call_without_a_token_gets_a_bare_challenge(
+def test_a_call_without_a_token_gets_a_challenge_without_an_error(
     site: Site, framework: str, authorization: str | None
 ) -> None:
     headers = {"Authorization": authorization} if authorization else {}
@@ -31,13 +31,15 @@ def test_a_call_without_a_token_gets_a_bare_challenge(
 
 @both_frameworks
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer "])
-def test_the_scheme_is_read_as_http_has_it(site: Site, framework: str, scheme: str) -> None:
+def test_capitals_and_a_second_space_in_the_scheme_are_accepted(
+    site: Site, framework: str, scheme: str
+) -> None:
     headers = {"Authorization": f"{scheme} {token(site.logto)}"}
     assert call(site, headers=headers).status_code == 200
 
 
 @both_frameworks
-def test_one_token_in_the_header_is_enough(site: Site, framework: str) -> None:
+def test_a_token_in_the_query_and_a_second_token_are_refused(site: Site, framework: str) -> None:
     good = token(site.logto)
     for answer in (
         call(site, params={"access_token": good}),
@@ -50,7 +52,9 @@ def test_one_token_in_the_header_is_enough(site: Site, framework: str) -> None:
 
 
 @both_frameworks
-def test_a_token_of_15_kb_is_accepted_and_one_of_17_kb_refused(site: Site, framework: str) -> None:
+def test_a_token_of_15_kb_is_accepted_and_a_token_of_17_kb_is_refused(
+    site: Site, framework: str
+) -> None:
     scopes = " ".join(f"write:shelf-{number:03}" for number in range(500))
     large = token_of(site, 15 * 1024, scope=f"read:books {scopes}")
     answer = call(site, large, "/api/test/token")
@@ -68,7 +72,7 @@ def token_of(site: Site, size: int, **claims: Any) -> str:
 
 
 @both_frameworks
-def test_all_scopes_that_are_needed_are_named(site: Site, framework: str) -> None:
+def test_a_refusal_names_all_required_scopes(site: Site, framework: str) -> None:
     answer = call(site, token(site.logto, scope="read:books read"), "/api/test/both")
     assert_refused_for_scope(answer, "read:books write:books")
     answer = call(site, token(site.logto, scope=None), "/api/books")
@@ -89,7 +93,7 @@ def assert_refused_for_scope(answer: httpx2.Response, scope: str) -> None:
         ("GET", "/api/test/failure", 500, "internal_server_error"),
     ],
 )
-def test_every_error_is_json_whatever_is_accepted(
+def test_every_error_is_json_even_if_the_client_accepts_html(
     site: Site, framework: str, method: str, path: str, status: int, error: str
 ) -> None:
     answer = call(site, path=path, method=method, headers={"Accept": "text/html"})
@@ -103,7 +107,7 @@ def test_every_error_is_json_whatever_is_accepted(
 
 @both_frameworks
 @pytest.mark.parametrize("content", [b'{"title": "Kindred"', b"\xff", b"[" * 50_000])
-def test_a_body_that_is_no_book_is_refused(site: Site, framework: str, content: bytes) -> None:
+def test_a_body_that_is_not_a_book_is_refused(site: Site, framework: str, content: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     answer = call(
         site, token(site.logto), "/api/books", method="POST", content=content, headers=headers
@@ -116,7 +120,7 @@ def test_a_body_that_is_no_book_is_refused(site: Site, framework: str, content: 
 @pytest.mark.parametrize(
     ("path", "status"), [("/api/books", 401), ("/api/me", 405), ("/nowhere", 404), ("/", 405)]
 )
-def test_a_body_that_comes_after_the_answer_keeps_its_connection(
+def test_a_body_that_arrives_late_does_not_close_the_connection(
     site: Site, framework: str, path: str, status: int
 ) -> None:
     # Else the server hangs up and says so to nobody; behind a proxy, on other people as well.
@@ -142,7 +146,7 @@ def test_a_body_that_comes_after_the_answer_keeps_its_connection(
 
 @both_frameworks
 @pytest.mark.parametrize("origin", [PAGE, "http://localhost:5173"])
-def test_pages_that_are_allowed_may_call(site: Site, framework: str, origin: str) -> None:
+def test_pages_of_allowed_origins_may_call_the_api(site: Site, framework: str, origin: str) -> None:
     requested = "authorization,content-type,traceparent"
     asked = {
         "Origin": origin,
@@ -175,7 +179,7 @@ TRACERS = "authorization,baggage,if-none-match,sentry-trace,traceparent,tracesta
 
 @both_frameworks
 @pytest.mark.parametrize("requested", [TRACERS, "x-requested-with", "Traceparent, BAGGAGE , x_1"])
-def test_pages_that_are_allowed_may_send_any_header(
+def test_pages_of_allowed_origins_may_send_any_header(
     site: Site, framework: str, requested: str
 ) -> None:
     preflight = ask_for_headers(site, requested)
@@ -189,7 +193,7 @@ def test_pages_that_are_allowed_may_send_any_header(
     "requested",
     ["", ",", "*", "a;b", "a:b", "<b>", "a=b", '"a"', "a/b", "traceparent, a(b)", "\xe9", "a\tb:"],
 )
-def test_what_names_no_header_is_not_repeated(site: Site, framework: str, requested: str) -> None:
+def test_invalid_header_names_are_not_allowed(site: Site, framework: str, requested: str) -> None:
     preflight = ask_for_headers(site, requested)
     assert preflight.status_code == 200
     assert "Access-Control-Allow-Headers" not in preflight.headers
@@ -219,7 +223,9 @@ def test_another_site_may_post_with_a_token(site: Site, framework: str) -> None:
 
 @both_frameworks
 @pytest.mark.parametrize("origin", ["https://evil.example", f"{PAGE}.evil.example", "null", "*"])
-def test_other_pages_may_not_call(site: Site, framework: str, origin: str) -> None:
+def test_pages_of_other_origins_may_not_call_the_api(
+    site: Site, framework: str, origin: str
+) -> None:
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "GET",
@@ -234,7 +240,7 @@ def test_other_pages_may_not_call(site: Site, framework: str, origin: str) -> No
 
 
 @both_frameworks
-def test_pages_of_the_app_are_for_nobody_else(site: Site, framework: str) -> None:
+def test_pages_of_the_app_have_no_cors_headers(site: Site, framework: str) -> None:
     for path in ("/", "/profile", "/apis", "/healthz"):
         answer = call(site, path=path, headers={"Origin": PAGE})
         assert not [name for name in answer.headers if name.startswith("access-control-")]
@@ -244,7 +250,7 @@ def test_pages_of_the_app_are_for_nobody_else(site: Site, framework: str) -> Non
 
 
 @both_frameworks
-def test_schemathesis_finds_nothing(site: Site, framework: str, tmp_path: Path) -> None:
+def test_schemathesis_finds_no_fault_in_the_api(site: Site, framework: str, tmp_path: Path) -> None:
     bearer = token(site.logto)
     env = environment()
     command = [

@@ -15,7 +15,9 @@ from token_faults import public, publishing, rsa_key
 
 
 @both_frameworks
-def test_forged_key_names_cause_one_fetch(start: Callable[..., Site], framework: str) -> None:
+def test_tokens_with_forged_key_ids_cause_one_fetch_of_the_keys(
+    start: Callable[..., Site], framework: str
+) -> None:
     site = start(framework)
     tokens = [token(site.logto, {"kid": f"forged-{n}"}, THEIR_KEY) for n in range(60)]
     with ThreadPoolExecutor(16) as pool:
@@ -29,7 +31,9 @@ def test_forged_key_names_cause_one_fetch(start: Callable[..., Site], framework:
 
 
 @both_frameworks
-def test_what_names_no_key_causes_no_fetch(impatient: Site, framework: str) -> None:
+def test_a_token_without_a_key_id_causes_no_fetch_of_the_keys(
+    impatient: Site, framework: str
+) -> None:
     before = impatient.logto.calls("/oidc/jwks")
     for bearer in ("nonsense", headed(kid=None)(impatient.logto), "x" * 9000):
         assert_refused(call(impatient, bearer), 401, "invalid_token")
@@ -37,7 +41,7 @@ def test_what_names_no_key_causes_no_fetch(impatient: Site, framework: str) -> N
 
 
 @both_frameworks
-def test_a_new_key_of_logto_is_learnt(impatient: Site, framework: str) -> None:
+def test_a_new_key_of_logto_is_fetched(impatient: Site, framework: str) -> None:
     before = token(impatient.logto)
     assert call(impatient, before).status_code == 200
     time.sleep(INTERVAL)
@@ -46,7 +50,7 @@ def test_a_new_key_of_logto_is_learnt(impatient: Site, framework: str) -> None:
 
 
 @both_frameworks
-def test_another_algorithm_of_logto_is_learnt(impatient: Site, framework: str) -> None:
+def test_a_new_algorithm_of_logto_is_accepted(impatient: Site, framework: str) -> None:
     key = rsa_key()
     with publishing(impatient.logto, public(key), algorithms=["RS256"]):
         bearer = token(impatient.logto, {"alg": "RS256", "kid": key.kid}, key)
@@ -56,7 +60,7 @@ def test_another_algorithm_of_logto_is_learnt(impatient: Site, framework: str) -
 
 
 @both_frameworks
-def test_without_logto_known_keys_go_on_and_others_are_not_called_invalid(
+def test_without_logto_known_keys_stay_valid_and_unknown_keys_are_a_503(
     impatient: Site, framework: str
 ) -> None:
     logto = impatient.logto
@@ -86,7 +90,7 @@ def test_an_app_that_starts_without_logto_recovers(
 
 
 @both_frameworks
-def test_a_silent_logto_holds_up_nobody_else(impatient: Site, framework: str) -> None:
+def test_a_silent_logto_delays_no_request_with_a_known_key(impatient: Site, framework: str) -> None:
     logto = impatient.logto
     known = token(logto)
     assert call(impatient, known).status_code == 200
@@ -111,7 +115,9 @@ def test_a_silent_logto_holds_up_nobody_else(impatient: Site, framework: str) ->
 
 
 @both_frameworks
-def test_who_leaves_half_way_does_not_take_the_keys_along(impatient: Site, framework: str) -> None:
+def test_a_client_that_disconnects_does_not_prevent_the_fetch_of_the_keys(
+    impatient: Site, framework: str
+) -> None:
     asked = []
 
     def late(app: Any, environ: Any, start: Any, over: Any) -> Any:

@@ -158,13 +158,13 @@ def test_a_bad_token_is_refused(site: Site, framework: str, name: str) -> None:
 
 
 @both_frameworks
-def test_no_key_is_taken_from_where_the_token_says(site: Site, framework: str) -> None:
+def test_no_key_is_fetched_from_a_url_in_the_token(site: Site, framework: str) -> None:
     call(site, with_their_key(site.logto))
     assert site.logto.calls("/theirs") == 0
 
 
 @both_frameworks
-def test_the_view_knows_what_the_token_says(site: Site, framework: str) -> None:
+def test_a_view_can_read_the_claims_of_the_token(site: Site, framework: str) -> None:
     said = claims(site.logto)
     bearer = site.logto.signed({"typ": "at+jwt"}, said)
     assert call(site, bearer, "/api/test/token").json() == {
@@ -184,7 +184,7 @@ def test_the_view_knows_what_the_token_says(site: Site, framework: str) -> None:
     [{"aud": "urn:logto:organization:club"}, {"organization_id": "club"}],
     ids=["of the organization", "of the API in the organization"],
 )
-def test_a_view_can_ask_for_a_token_of_an_organization(
+def test_a_view_can_require_a_token_of_an_organization(
     site: Site, framework: str, changes: dict[str, Any]
 ) -> None:
     theirs = token(site.logto, **changes)
@@ -208,7 +208,7 @@ NO_ORGANIZATION: dict[str, dict[str, Any]] = {
 
 @both_frameworks
 @pytest.mark.parametrize("changes", NO_ORGANIZATION.values(), ids=NO_ORGANIZATION)
-def test_a_token_that_leaves_its_organization_open_is_refused_everywhere(
+def test_a_token_with_an_unclear_organization_is_refused_by_every_view(
     site: Site, framework: str, changes: dict[str, Any]
 ) -> None:
     unclear = token(site.logto, **changes)
@@ -228,7 +228,7 @@ def test_only_a_space_separates_scopes(site: Site, framework: str) -> None:
 
 
 @both_frameworks
-def test_a_token_that_is_remembered_has_the_rights_of_its_own(site: Site, framework: str) -> None:
+def test_a_cached_token_has_only_its_scopes(site: Site, framework: str) -> None:
     weak = token(site.logto, scope="read:books")
     book = {"title": "Kindred", "author": "Octavia E. Butler"}
     for _ in range(2):
@@ -238,7 +238,7 @@ def test_a_token_that_is_remembered_has_the_rights_of_its_own(site: Site, framew
 
 
 @both_frameworks
-def test_a_remembered_token_expires(site: Site, framework: str) -> None:
+def test_a_cached_token_expires(site: Site, framework: str) -> None:
     # The leeway is 30 seconds.
     short = with_(exp=-26)(site.logto)
     assert call(site, short).status_code == 200

@@ -46,7 +46,7 @@ queries = st.one_of(
 
 
 @both_frameworks
-def test_no_callback_is_an_error_of_the_app_or_shows_what_it_says(
+def test_no_callback_causes_an_error_of_the_app_or_shows_its_parameters(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
@@ -76,7 +76,7 @@ def cookies_of(browser: Browser) -> str:
 
 
 @both_frameworks
-def test_somebody_elses_callback_signs_nobody_in(sites: Sites, framework: str) -> None:
+def test_a_callback_of_another_browser_signs_nobody_in(sites: Sites, framework: str) -> None:
     site = sites(framework)
     attacker, victim = site.browser(), site.browser()
     callback = attacker.answer(attacker.start())
@@ -88,7 +88,7 @@ def test_somebody_elses_callback_signs_nobody_in(sites: Sites, framework: str) -
 
 @both_frameworks
 @both_stores
-def test_a_callback_works_once_even_when_it_comes_twice_at_once(
+def test_a_callback_works_once_even_in_parallel_requests(
     sites: Sites, framework: str, store: str
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor
@@ -107,7 +107,7 @@ def test_a_callback_works_once_even_when_it_comes_twice_at_once(
 
 
 @both_frameworks
-def test_the_back_button_and_tabs_are_harmless(sites: Sites, framework: str) -> None:
+def test_the_back_button_and_several_tabs_do_no_harm(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     first = browser.answer(browser.start("/sign-in?next=/profile"))
@@ -148,7 +148,7 @@ def test_the_back_button_and_tabs_are_harmless(sites: Sites, framework: str) -> 
         ({}, True),
     ],
 )
-def test_only_the_apps_own_pages_sign_somebody_out(
+def test_only_pages_of_the_app_sign_a_user_out(
     sites: Sites, framework: str, method: str, headers: dict[str, str], obeyed: bool
 ) -> None:
     site = sites(framework)
@@ -170,7 +170,7 @@ def test_only_the_apps_own_pages_sign_somebody_out(
 
 @both_frameworks
 @pytest.mark.parametrize("fault", [None, answer("502 Bad Gateway", "")], ids=["", "without Logto"])
-def test_sign_out_clears_what_the_browser_has_cached(
+def test_sign_out_clears_the_cache_of_the_browser(
     sites: Sites, framework: str, fault: Fault | None
 ) -> None:
     site = sites(framework)
@@ -207,7 +207,7 @@ def test_host_and_forwarded_headers_change_nothing(sites: Sites, framework: str)
 
 
 @both_frameworks
-def test_no_page_shows_what_an_address_says(sites: Sites, framework: str) -> None:
+def test_no_page_shows_text_from_its_url(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
@@ -231,7 +231,7 @@ def test_no_page_shows_what_an_address_says(sites: Sites, framework: str) -> Non
 
 
 @both_frameworks
-def test_every_answer_has_the_headers(sites: Sites, framework: str) -> None:
+def test_every_response_has_the_security_headers(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start())
@@ -264,7 +264,7 @@ def test_every_answer_has_the_headers(sites: Sites, framework: str) -> None:
 
 
 @both_frameworks
-def test_cookies_hold_an_id_and_are_out_of_reach(sites: Sites, framework: str) -> None:
+def test_cookies_hold_only_an_id_and_are_http_only(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     callback = browser.answer(browser.start())
     cookies = browser.get(callback).headers.get_list("Set-Cookie")
@@ -278,7 +278,7 @@ def test_cookies_hold_an_id_and_are_out_of_reach(sites: Sites, framework: str) -
 
 
 @both_frameworks
-def test_with_https_cookies_and_headers_insist_on_it(
+def test_with_https_cookies_are_secure_and_hsts_is_sent(
     bake: Bake, framework: str, tmp_path: Any
 ) -> None:
     url = f"sqlite:///{tmp_path}/sessions.sqlite3"
@@ -295,7 +295,7 @@ def test_with_https_cookies_and_headers_insist_on_it(
 
 
 @both_frameworks
-def test_a_name_that_no_file_can_have_is_not_found(sites: Sites, framework: str) -> None:
+def test_a_file_name_that_is_too_long_is_a_404(sites: Sites, framework: str) -> None:
     site = sites(framework)
     with site.log_lines() as lines:
         assert httpx2.get(f"{site.url}/static/{'x' * 300}").status_code == 404
@@ -303,7 +303,7 @@ def test_a_name_that_no_file_can_have_is_not_found(sites: Sites, framework: str)
 
 
 @both_frameworks
-def test_userinfo_about_somebody_else_is_not_shown(sites: Sites, framework: str) -> None:
+def test_userinfo_about_another_user_is_not_shown(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()

@@ -24,7 +24,7 @@ def post(site: Site, token: object) -> httpx2.Response:
 
 @both_frameworks
 @both_stores
-def test_whoever_signs_out_at_logto_is_signed_out_here(
+def test_a_sign_out_at_logto_ends_the_session_of_the_app(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -70,7 +70,7 @@ def test_a_logout_token_without_sid_ends_all_sessions_of_the_user(
 
 @both_frameworks
 @both_stores
-def test_a_logout_token_with_sid_ends_sessions_of_its_user_that_have_none(
+def test_a_logout_token_with_sid_also_ends_sessions_of_its_user_without_sid(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -93,7 +93,9 @@ def test_a_logout_token_with_sid_ends_sessions_of_its_user_that_have_none(
 
 @both_frameworks
 @both_stores
-def test_a_logout_during_the_code_exchange_wins(sites: Sites, framework: str, store: str) -> None:
+def test_a_logout_during_the_code_exchange_stops_the_sign_in(
+    sites: Sites, framework: str, store: str
+) -> None:
     site = sites(framework, store)
     browser, elsewhere = site.browser(), site.browser()
     elsewhere.sign_in()
@@ -163,7 +165,7 @@ FORGED_LOGOUT_TOKENS: dict[str, Forgery] = {
 
 @both_frameworks
 @pytest.mark.parametrize("forge", FORGED_LOGOUT_TOKENS.values(), ids=FORGED_LOGOUT_TOKENS)
-def test_a_logout_token_that_does_not_hold_ends_nothing(
+def test_an_invalid_logout_token_ends_no_session(
     sites: Sites, framework: str, forge: Forgery
 ) -> None:
     site = sites(framework)
@@ -196,7 +198,9 @@ claims = st.dictionaries(
 
 @both_frameworks
 @both_stores
-def test_no_logout_token_is_an_error_of_the_app(sites: Sites, framework: str, store: str) -> None:
+def test_no_logout_token_causes_an_error_of_the_app(
+    sites: Sites, framework: str, store: str
+) -> None:
     site = sites(framework, store)
     browser = site.browser()
     browser.sign_in(user="bob")
@@ -214,9 +218,7 @@ def test_no_logout_token_is_an_error_of_the_app(sites: Sites, framework: str, st
 
 
 @both_frameworks
-def test_a_logout_that_cannot_be_stored_is_said_to_have_failed(
-    sites: Sites, framework: str
-) -> None:
+def test_a_logout_that_cannot_be_stored_is_a_400(sites: Sites, framework: str) -> None:
     import sqlite3
 
     site = sites(framework)
@@ -247,7 +249,7 @@ def test_a_logout_that_failed_half_way_may_be_sent_again(sites: Sites, framework
 
 
 @pytest.mark.xdist_group("quart sites")
-def test_a_logout_whose_sender_has_left_may_be_sent_again(sites: Sites) -> None:
+def test_a_logout_whose_client_disconnected_may_be_sent_again(sites: Sites) -> None:
     # Quart stops to serve a client that leaves, Flask does not.
     site = sites("quart")
     browser = site.browser()

@@ -43,7 +43,7 @@ def test_the_journey_from_sign_in_to_sign_out(page: Page, site: Site) -> None:
     expect(page.get_by_role("link", name="Sign in")).to_be_visible()
 
 
-def test_after_sign_out_logto_asks_again_who_it_is(page: Page, site: Site) -> None:
+def test_after_sign_out_logto_shows_its_sign_in_page_again(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("link", name="Sign in").click()
@@ -62,7 +62,7 @@ def test_a_name_in_another_script_is_shown_as_it_is(page: Page, site: Site) -> N
     expect(page.get_by_role("heading", name="山田 美咲")).to_be_visible()
 
 
-def test_a_person_without_a_picture_and_an_e_mail_signs_in(page: Page, site: Site) -> None:
+def test_a_user_without_a_picture_and_an_e_mail_signs_in(page: Page, site: Site) -> None:
     page.goto("/")
     page.get_by_role("link", name="Continue with Microsoft").click()
     page.get_by_role("button", name="Mika Salo").click()
@@ -71,13 +71,13 @@ def test_a_person_without_a_picture_and_an_e_mail_signs_in(page: Page, site: Sit
     expect(page.get_by_text("None")).to_have_count(0)
 
 
-def test_continue_with_microsoft_skips_the_choice_of_the_way(page: Page, site: Site) -> None:
+def test_continue_with_microsoft_skips_the_sign_in_page_of_logto(page: Page, site: Site) -> None:
     page.goto("/")
     page.get_by_role("link", name="Continue with Microsoft").click()
     expect(page.get_by_role("heading", name="Microsoft (simulated)")).to_be_visible()
 
 
-def test_create_account_begins_with_the_form_for_one(page: Page, site: Site) -> None:
+def test_create_account_opens_the_registration_form(page: Page, site: Site) -> None:
     page.goto("/")
     page.get_by_role("link", name="Create account").click()
     page.get_by_label("Name").fill("Ada Lovelace")
@@ -95,7 +95,7 @@ def test_a_cancelled_sign_in_offers_to_try_again(page: Page, site: Site) -> None
     expect(page.get_by_text("Bob Baker")).to_be_visible()
 
 
-def test_a_guarded_page_comes_back_after_the_sign_in(page: Page, site: Site) -> None:
+def test_a_sign_in_leads_back_to_the_guarded_page(page: Page, site: Site) -> None:
     page.goto("/profile")
     page.get_by_role("button", name="Bob Baker").click()
     expect(page).to_have_url(f"{site.app}/profile")
@@ -134,7 +134,7 @@ def press_tab_until(page: Page, name: str) -> None:
     raise AssertionError(f"the Tab key does not lead to {name!r}")
 
 
-def test_every_page_fits_the_screen_and_can_be_used_by_all(page_with_axe: Page, site: Site) -> None:
+def test_every_page_fits_the_screen_and_is_accessible(page_with_axe: Page, site: Site) -> None:
     page = page_with_axe
 
     def look(name: str) -> None:

@@ -43,7 +43,7 @@ def sign_out(browser: Browser) -> httpx2.Response:
 
 @both_frameworks
 @pytest.mark.parametrize("status", [302, 307, 308])
-def test_a_redirect_of_an_endpoint_takes_no_secret_to_another_server(
+def test_a_redirect_of_an_endpoint_sends_no_secret_to_another_server(
     sites: Sites, framework: str, status: int
 ) -> None:
     site = sites(framework)
@@ -189,7 +189,7 @@ def test_sign_out_revokes_the_refresh_token(sites: Sites, framework: str) -> Non
     ],
     ids=["silent", "cut off", "502 HTML", "refusal"],
 )
-def test_a_revocation_that_fails_does_not_hold_the_sign_out_up(
+def test_a_failed_revocation_does_not_block_the_sign_out(
     sites: Sites, framework: str, fault: Fault
 ) -> None:
     site = sites(framework)
@@ -210,7 +210,7 @@ def test_a_revocation_that_fails_does_not_hold_the_sign_out_up(
 
 @pytest.mark.parametrize("framework", ["flask", "quart"])
 @pytest.mark.parametrize("on", [False, True], ids=["bare", "full"])
-def test_one_place_sends_http(bake: Bake, framework: str, on: bool) -> None:
+def test_only_one_module_sends_http_requests(bake: Bake, framework: str, on: bool) -> None:
     (answers,) = [one for one in everything(on) if one["framework"] == framework]
     contents = bake(**answers).contents
     code = {

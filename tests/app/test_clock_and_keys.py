@@ -48,7 +48,7 @@ def test_a_clock_that_is_behind_keeps_the_session_and_the_new_refresh_token(
 
 
 @both_frameworks
-def test_a_clock_that_is_behind_makes_sign_in_unavailable_and_the_log_names_it(
+def test_a_clock_that_is_behind_makes_sign_in_unavailable_and_is_logged(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
@@ -127,7 +127,7 @@ def test_another_algorithm_of_logto_needs_no_restart(sites: Sites, framework: st
         "silent",
     ],
 )
-def test_keys_that_cannot_be_had_at_a_refresh_do_not_cost_the_new_refresh_token(
+def test_a_failed_fetch_of_the_keys_at_a_refresh_keeps_the_new_refresh_token(
     sites: Sites, framework: str, name: str
 ) -> None:
     site = sites(framework)
@@ -199,7 +199,7 @@ def test_an_entry_whose_id_or_algorithm_is_strange_does_not_hide_the_good_key(
 @pytest.mark.parametrize(
     "name", ["oct", "RSA 1024", "RSA not announced", "for encryption", "P-256"]
 )
-def test_a_key_that_must_not_sign_id_tokens_verifies_none(
+def test_a_key_that_must_not_sign_id_tokens_verifies_no_id_token(
     sites: Sites, framework: str, name: str
 ) -> None:
     site = sites(framework)

@@ -70,7 +70,7 @@ def send(port: int, headers: dict[str, str], method: str = "GET", path: str = "/
 
 @both_frameworks
 @pytest.mark.parametrize("filling", FILLINGS.values(), ids=FILLINGS)
-def test_thirty_kilobytes_of_spaces_in_a_header_keep_nobody_waiting(
+def test_thirty_kilobytes_of_spaces_in_a_header_are_read_quickly(
     sites: Sites, framework: str, filling: str
 ) -> None:
     site = sites(framework)
@@ -90,7 +90,7 @@ def test_thirty_kilobytes_of_spaces_in_a_header_keep_nobody_waiting(
 
 
 @both_frameworks
-def test_spaces_in_the_headers_of_a_web_socket_keep_nobody_waiting(
+def test_spaces_in_the_headers_of_a_websocket_are_read_quickly(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)

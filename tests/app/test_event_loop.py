@@ -130,7 +130,7 @@ print([f.__qualname__ for f in own if not inspect.iscoroutinefunction(f)])
 """
 
 
-def test_quart_sends_nothing_of_the_app_to_a_thread(bake: Bake) -> None:
+def test_quart_runs_no_function_of_the_app_in_a_thread(bake: Bake) -> None:
     # Where a plain function would do on Flask, Quart starts a thread for it in every request.
     (answers,) = [one for one in everything(on=True) if one["framework"] == "quart"]
     assert bake(**answers).run("python", "-c", PLAIN_FUNCTIONS).stdout == "[]\n"
@@ -190,7 +190,7 @@ def test_quart_shows_a_page_to_a_signed_in_user_without_a_thread(
 
 @pytest.mark.slow
 @both_frameworks
-def test_a_silent_logto_holds_a_sign_in_for_ten_seconds_and_nobody_else(
+def test_a_silent_logto_delays_a_sign_in_by_ten_seconds_and_no_other_request(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/sessions.sqlite3"

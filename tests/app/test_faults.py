@@ -36,7 +36,7 @@ EACH_FAULT = pytest.mark.parametrize("fault", UNAVAILABLE.values(), ids=UNAVAILA
 
 @both_frameworks
 @EACH_FAULT
-def test_a_token_endpoint_that_does_not_answer_as_logto_does(
+def test_an_invalid_response_of_the_token_endpoint_makes_sign_in_unavailable(
     sites: Sites, framework: str, fault: Fault
 ) -> None:
     site = sites(framework)
@@ -51,7 +51,9 @@ def test_a_token_endpoint_that_does_not_answer_as_logto_does(
 
 @both_frameworks
 @EACH_FAULT
-def test_keys_that_cannot_be_had(sites: Sites, framework: str, fault: Fault) -> None:
+def test_keys_that_cannot_be_fetched_make_sign_in_unavailable(
+    sites: Sites, framework: str, fault: Fault
+) -> None:
     site = sites(framework)
     browser = site.browser()
     site.logto.new_key()
@@ -63,7 +65,9 @@ def test_keys_that_cannot_be_had(sites: Sites, framework: str, fault: Fault) -> 
 
 
 @both_frameworks
-def test_a_logto_that_cannot_be_found_out_about(bake: Bake, framework: str, tmp_path: Path) -> None:
+def test_without_discovery_sign_in_is_unavailable(
+    bake: Bake, framework: str, tmp_path: Path
+) -> None:
     discovery = "/oidc/.well-known/openid-configuration"
     elsewhere = changed(lambda document: document | {"issuer": "https://evil.example/oidc"})
     session_url = f"sqlite:///{tmp_path}/sessions.sqlite3"
@@ -85,7 +89,7 @@ def test_a_logto_that_cannot_be_found_out_about(bake: Bake, framework: str, tmp_
 
 
 @both_frameworks
-def test_a_silent_logto_is_not_asked_by_every_visitor(
+def test_not_every_client_sends_a_request_to_a_silent_logto(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     discovery = "/oidc/.well-known/openid-configuration"
@@ -101,7 +105,7 @@ def test_a_silent_logto_is_not_asked_by_every_visitor(
 
 
 @both_frameworks
-def test_a_wrong_secret_is_loud_in_the_log(sites: Sites, framework: str) -> None:
+def test_a_wrong_secret_is_an_error_in_the_log(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start())
@@ -184,7 +188,7 @@ def with_header(token: str, header: dict[str, Any]) -> str:
 
 @both_frameworks
 @pytest.mark.parametrize("forge", FORGED_ID_TOKENS.values(), ids=FORGED_ID_TOKENS)
-def test_an_id_token_that_does_not_hold(sites: Sites, framework: str, forge: Forgery) -> None:
+def test_an_invalid_id_token_signs_nobody_in(sites: Sites, framework: str, forge: Forgery) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
@@ -207,9 +211,7 @@ def test_an_id_token_that_does_not_hold(sites: Sites, framework: str, forge: For
 
 
 @both_frameworks
-def test_an_answer_that_lacks_something_does_not_put_the_rest_into_the_log(
-    sites: Sites, framework: str
-) -> None:
+def test_the_tokens_of_an_incomplete_response_are_not_logged(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start())
@@ -231,7 +233,7 @@ def test_an_answer_that_lacks_something_does_not_put_the_rest_into_the_log(
         (f"{MARKER}\r\n2026 INFO forged line\x1b[31m", 400, "This sign-in is not valid"),
     ],
 )
-def test_logto_answers_with_an_error(
+def test_an_error_in_the_callback_is_logged_and_not_shown(
     sites: Sites, framework: str, error: str, status: int, title: str
 ) -> None:
     site = sites(framework)
@@ -252,7 +254,7 @@ def test_logto_answers_with_an_error(
 
 @both_frameworks
 @pytest.mark.parametrize("change", [{"code": ""}, {"iss": "https://evil.example/oidc"}])
-def test_a_callback_that_lacks_the_code_or_comes_from_another_issuer(
+def test_a_callback_without_a_code_or_from_another_issuer_is_refused(
     sites: Sites, framework: str, change: dict[str, str]
 ) -> None:
     site = sites(framework)
@@ -265,7 +267,7 @@ def test_a_callback_that_lacks_the_code_or_comes_from_another_issuer(
 
 
 @both_frameworks
-def test_a_code_that_logto_does_not_know(sites: Sites, framework: str) -> None:
+def test_a_code_that_logto_does_not_know_is_refused(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     state = query(browser.start())["state"]
     response = browser.get("/callback", params={"state": state, "code": "made-up"})
@@ -274,7 +276,9 @@ def test_a_code_that_logto_does_not_know(sites: Sites, framework: str) -> None:
 
 @both_frameworks
 @pytest.mark.parametrize("change", [{"state": ""}, {"state": "wrong"}, {"state": "\x00\r\n<b>"}])
-def test_a_wrong_or_missing_state(sites: Sites, framework: str, change: dict[str, str]) -> None:
+def test_a_wrong_or_missing_state_is_refused(
+    sites: Sites, framework: str, change: dict[str, str]
+) -> None:
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start())

@@ -108,7 +108,7 @@ def test_an_id_token_that_breaks_a_rule_signs_nobody_in(
 
 
 @both_frameworks
-def test_each_sign_in_has_a_nonce_of_its_own(sites: Sites, framework: str) -> None:
+def test_each_sign_in_has_a_different_nonce(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     nonces = {query(browser.start())["nonce"] for _ in range(3)}
     assert len(nonces) == 3
@@ -133,7 +133,7 @@ def at_hash(access_token: str) -> str:
 
 
 @both_frameworks
-def test_an_at_hash_must_be_that_of_the_access_token(sites: Sites, framework: str) -> None:
+def test_an_at_hash_must_match_the_access_token(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     wrong: list[Callable[[str], Any]] = [
@@ -246,7 +246,7 @@ def test_a_refreshed_id_token_with_the_same_nonce_or_none_keeps_the_session(
 
 
 @both_frameworks
-def test_a_claim_that_a_refreshed_id_token_lacks_is_gone(sites: Sites, framework: str) -> None:
+def test_a_claim_that_a_refreshed_id_token_lacks_is_removed(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
     assert "<bdi>Alice Archer</bdi>" in browser.get("/").text
@@ -264,7 +264,7 @@ def adding(claims: dict[str, Any]) -> Fault:
 
 
 @both_frameworks
-def test_no_claim_of_userinfo_is_an_error_of_the_app(sites: Sites, framework: str) -> None:
+def test_no_claim_of_userinfo_causes_an_error_of_the_app(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
@@ -288,7 +288,7 @@ def test_no_claim_of_userinfo_is_an_error_of_the_app(sites: Sites, framework: st
 
 
 @both_frameworks
-def test_no_time_of_an_id_token_is_an_error_of_the_app(sites: Sites, framework: str) -> None:
+def test_no_time_in_an_id_token_causes_an_error_of_the_app(sites: Sites, framework: str) -> None:
     site = sites(framework)
     sign = saying(created_at="yesterday", updated_at=10**30)
     browser = site.browser()

@@ -176,7 +176,7 @@ def wait_until_all_have_looked(traffic: Traffic) -> None:
     time.sleep(SETTLED)
 
 
-def test_copies_come_and_go_and_nobody_is_signed_out(
+def test_copies_stop_and_start_and_nobody_is_signed_out(
     cluster: tuple[Cluster, ExitStack, list[Process]],
 ) -> None:
     site, stack, copies = cluster

@@ -51,9 +51,7 @@ def bob(sites: Sites, framework: str) -> Iterator[Any]:
 
 
 @both_frameworks
-def test_the_avatar_shows_the_first_letter_that_can_be_seen(
-    sites: Sites, framework: str, bob: Any
-) -> None:
+def test_the_avatar_shows_the_first_visible_letter(sites: Sites, framework: str, bob: Any) -> None:
     site = sites(framework)
     browser = site.browser()
     for name, shown, letter in NAMES:
@@ -86,7 +84,7 @@ def test_the_picture_of_the_local_logto_shows_a_letter_too(
 
 
 @both_frameworks
-def test_a_time_that_is_none_shows_nothing(sites: Sites, framework: str, bob: Any) -> None:
+def test_an_invalid_time_is_not_shown(sites: Sites, framework: str, bob: Any) -> None:
     browser = sites(framework).browser()
     browser.sign_in(user="bob")
     assert "<dt>Member since</dt>" in browser.get("/profile").text

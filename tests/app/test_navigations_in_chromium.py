@@ -63,7 +63,7 @@ def test_a_page_that_polls_does_not_disturb_a_sign_in(
 
 
 @both_frameworks
-def test_what_a_page_loads_signs_nobody_out_and_a_link_does(
+def test_a_link_signs_the_user_out_and_a_prefetch_or_fetch_does_not(
     sites: Sites, framework: str, page: Page
 ) -> None:
     site = sites(framework)
@@ -88,7 +88,7 @@ def test_what_a_page_loads_signs_nobody_out_and_a_link_does(
 
 
 @both_frameworks
-def test_a_typed_address_signs_out(sites: Sites, framework: str, page: Page) -> None:
+def test_a_typed_url_signs_the_user_out(sites: Sites, framework: str, page: Page) -> None:
     site = sites(framework)
     sign_in(page, site)
     page.goto(f"{site.url}/sign-out")
@@ -96,7 +96,7 @@ def test_a_typed_address_signs_out(sites: Sites, framework: str, page: Page) -> 
 
 
 @both_frameworks
-def test_a_prefetched_sign_in_is_not_used_when_the_user_goes_there(
+def test_a_prefetched_sign_in_is_not_used_when_the_user_clicks_the_link(
     sites: Sites, framework: str, page: Page
 ) -> None:
     site = sites(framework)
@@ -111,7 +111,7 @@ def test_a_prefetched_sign_in_is_not_used_when_the_user_goes_there(
 
 @both_frameworks
 @pytest.mark.parametrize("path", ["/profile", "/sign-in?next=/profile"])
-def test_a_sign_in_that_starts_under_another_name_ends_on_the_page(
+def test_a_sign_in_that_starts_on_another_host_leads_to_the_requested_page(
     sites: Sites, framework: str, page: Page, path: str
 ) -> None:
     site = sites(framework)
@@ -122,7 +122,7 @@ def test_a_sign_in_that_starts_under_another_name_ends_on_the_page(
 
 
 @both_frameworks
-def test_after_a_sign_in_in_another_tab_back_brings_the_text_of_a_form_back(
+def test_after_a_sign_in_in_another_tab_the_back_button_restores_a_form(
     sites: Sites, framework: str, page: Page
 ) -> None:
     site = sites(framework)
@@ -144,7 +144,7 @@ def test_after_a_sign_in_in_another_tab_back_brings_the_text_of_a_form_back(
 
 
 @both_frameworks
-def test_with_strict_cookies_a_sign_in_ends_on_the_page(
+def test_with_strict_cookies_a_sign_in_leads_to_the_requested_page(
     bake: Bake, framework: str, page: Page, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/sessions.sqlite3"

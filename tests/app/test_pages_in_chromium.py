@@ -138,7 +138,7 @@ def style(page: Page, selector: str, name: str) -> str:
     return value
 
 
-def test_the_first_page_of_a_team_is_a_column_from_the_top(page: Page, site: Site) -> None:
+def test_a_new_page_is_one_column_below_the_header(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     for width, height in ((1280, 2000), (1920, 1080)):
         page.set_viewport_size({"width": width, "height": height})
@@ -154,7 +154,7 @@ def test_the_first_page_of_a_team_is_a_column_from_the_top(page: Page, site: Sit
         assert boxes(page, ".brand")[0]["left"] == parts[0]["left"]
 
 
-def test_what_a_team_uses_has_a_style_of_the_app(page: Page, site: Site) -> None:
+def test_the_elements_of_a_new_page_have_the_style_of_the_app(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     page.goto("/orders")
     plain = {"button", "select", "input", "textarea"}
@@ -183,7 +183,7 @@ def test_the_navigation_marks_the_page_that_the_user_is_on(
     )
 
 
-def test_the_title_tells_whether_somebody_is_signed_in(page: Page, site: Site) -> None:
+def test_the_title_shows_whether_a_user_is_signed_in(page: Page, site: Site) -> None:
     page.goto("/")
     signed_out = page.title()
     sign_in(page, "Alice Archer")
@@ -201,7 +201,7 @@ def test_the_home_page_names_the_files_to_change(
     assert all((project.path / file).is_file() for file in files)
 
 
-def test_the_profile_begins_with_the_person_and_ends_with_the_id(page: Page, site: Site) -> None:
+def test_the_profile_begins_with_the_user_and_ends_with_the_user_id(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     page.goto("/profile")
     (first, *_) = page.locator("main > *").all()
@@ -224,7 +224,7 @@ def test_without_an_e_mail_the_profile_does_not_say_that_it_is_verified(
     )
 
 
-def test_one_line_adds_a_way_to_sign_in(page: Page, site: Site) -> None:
+def test_one_line_adds_a_sign_in_button(page: Page, site: Site) -> None:
     page.goto("/")
     buttons = page.get_by_role("link", name="Continue with")
     expect(buttons).to_have_text(["Continue with Microsoft", "Continue with Google"])
@@ -247,7 +247,7 @@ def test_the_skip_link_covers_nothing_and_can_be_read(page: Page, site: Site) ->
     expect(page.get_by_role("link", name="Sign in")).to_be_focused()
 
 
-def test_a_picture_that_does_not_load_leaves_the_letter(page: Page, site: Site) -> None:
+def test_if_a_picture_does_not_load_the_avatar_shows_the_letter(page: Page, site: Site) -> None:
     def broken(route: Route) -> None:
         route.fulfill(content_type="image/svg+xml", body="not a picture")
 
@@ -298,9 +298,7 @@ def test_names_cannot_change_the_direction_of_the_text_around_them(page: Page, s
     assert {APP, person} <= set(seen)
 
 
-def test_everything_to_touch_is_large_enough_for_a_finger(
-    new_context: NewContext, site: Site
-) -> None:
+def test_touch_targets_are_large_enough_for_a_finger(new_context: NewContext, site: Site) -> None:
     page = new_context(has_touch=True, is_mobile=True).new_page()
     page.set_viewport_size({"width": 390, "height": 800})
     targets = "a, button, label:has(> input), input, select, textarea"
@@ -313,7 +311,7 @@ def test_everything_to_touch_is_large_enough_for_a_finger(
         assert small == [], name
 
 
-def test_all_can_use_every_page(page_with_axe: Page, site: Site) -> None:
+def test_every_page_is_accessible(page_with_axe: Page, site: Site) -> None:
     page = page_with_axe
     for name in everywhere(page, site):
         for scheme, (screen, width) in itertools.product(SCHEMES, WIDTHS.items()):
@@ -325,7 +323,7 @@ def test_all_can_use_every_page(page_with_axe: Page, site: Site) -> None:
             assert overflow(page) == 0, seen
 
 
-def test_paper_has_the_text_and_no_navigation(page: Page, site: Site) -> None:
+def test_a_printed_page_has_the_text_and_no_navigation(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     page.goto("/orders")
     page.emulate_media(media="print", color_scheme="dark")

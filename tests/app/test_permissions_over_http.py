@@ -96,7 +96,9 @@ def test_logto_may_post_a_logout_token_with_any_headers(
 
 
 @both_frameworks
-def test_a_form_of_another_site_in_a_browser(sites: Sites, framework: str, page: Page) -> None:
+def test_a_browser_shows_why_a_form_of_another_site_is_refused(
+    sites: Sites, framework: str, page: Page
+) -> None:
     site = sites(framework)
     page.goto(f"{site.url}/sign-in?next=/test/form")
     page.get_by_role("button", name="Alice Archer").click()
@@ -113,7 +115,7 @@ def test_a_form_of_another_site_in_a_browser(sites: Sites, framework: str, page:
 
 
 @both_frameworks
-def test_a_page_for_admins(sites: Sites, framework: str) -> None:
+def test_a_page_for_admins_needs_the_role(sites: Sites, framework: str) -> None:
     site = sites(framework)
     for user, status in (("alice", 200), ("bob", 403), ("misaki", 403)):
         browser = site.browser()
@@ -126,7 +128,7 @@ def test_a_page_for_admins(sites: Sites, framework: str) -> None:
 
 
 @both_frameworks
-def test_every_kind_of_receiver_hears_of_a_sign_in(sites: Sites, framework: str) -> None:
+def test_every_kind_of_receiver_gets_the_signal_of_a_sign_in(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     before = browser.get("/test/sign-ins").text.splitlines()
@@ -138,7 +140,7 @@ def test_every_kind_of_receiver_hears_of_a_sign_in(sites: Sites, framework: str)
 
 
 @both_frameworks
-def test_a_bug_in_a_receiver_is_shown_as_a_bug(sites: Sites, framework: str) -> None:
+def test_a_bug_in_a_receiver_is_a_500(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start())

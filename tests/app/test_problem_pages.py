@@ -39,7 +39,7 @@ def framework_says(status: int) -> str:
 
 @both_frameworks
 @pytest.mark.parametrize("status", WORDS)
-def test_an_error_has_the_words_of_the_app(sites: Sites, framework: str, status: int) -> None:
+def test_an_error_page_has_the_text_of_the_app(sites: Sites, framework: str, status: int) -> None:
     browser = sites(framework).browser()
     response = browser.get(f"/test/abort/{status}")
     assert_says(response, status, WORDS[status])
@@ -53,7 +53,9 @@ def test_an_error_has_the_words_of_the_app(sites: Sites, framework: str, status:
 
 @both_frameworks
 @pytest.mark.parametrize("status", [status for status in WORDS if status != 500])
-def test_what_a_view_says_replaces_the_words(sites: Sites, framework: str, status: int) -> None:
+def test_the_description_of_a_view_replaces_the_text(
+    sites: Sites, framework: str, status: int
+) -> None:
     browser = sites(framework).browser()
     path = f"/test/abort/{status}?description=Ask+the+editors."
     assert "<p>Ask the editors.</p>" in browser.get(path).text
@@ -108,7 +110,7 @@ def test_a_user_who_is_known_before_the_store_fails_sees_no_navigation(
         ("/test/abort/503", 503, "This page is unavailable"),
     ],
 )
-def test_a_failure_can_be_tried_again_and_has_an_id_that_is_in_the_log(
+def test_a_failure_page_has_a_retry_link_and_an_id_that_is_in_the_log(
     sites: Sites, framework: str, path: str, status: int, title: str
 ) -> None:
     site = sites(framework)
@@ -130,7 +132,7 @@ def test_a_failure_can_be_tried_again_and_has_an_id_that_is_in_the_log(
 
 
 @both_frameworks
-def test_a_problem_of_the_user_has_no_id(sites: Sites, framework: str) -> None:
+def test_a_404_page_has_no_id_and_no_retry_link(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     assert not REFERENCE.search(browser.get("/nowhere").text)
     assert "Try again" not in browser.get("/nowhere").text
@@ -152,7 +154,7 @@ def with_a_mistake(bake: Bake, framework: str, folder: Path) -> Iterator[Browser
 
 
 @both_frameworks
-def test_a_mistake_in_the_navigation_leaves_the_page_for_problems(
+def test_with_a_mistake_in_the_navigation_the_error_page_is_still_shown(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     with with_a_mistake(bake, framework, tmp_path) as browser:

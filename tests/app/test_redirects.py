@@ -119,9 +119,7 @@ def test_next_stays_in_the_app_for_every_browser(
 @pytest.mark.parametrize(
     "target", ["/profile", "/profile?tab=1&b=%26#part", "/a%3Fb", "/caf\u00e9"]
 )
-def test_next_leads_back_to_where_somebody_was_going(
-    sites: Sites, framework: str, target: str
-) -> None:
+def test_next_leads_back_to_the_requested_page(sites: Sites, framework: str, target: str) -> None:
     browser = sites(framework).browser()
     location = browser.sign_in(f"/sign-in?{urlencode({'next': target})}").headers["Location"]
     assert location == quote(target, safe="/?&=#%")
@@ -129,7 +127,7 @@ def test_next_leads_back_to_where_somebody_was_going(
 
 @both_frameworks
 @pytest.mark.parametrize("target", ["//evil.example", "/\\evil.example", "https:evil.example"])
-def test_next_leads_nowhere_else_through_a_whole_sign_in(
+def test_a_whole_sign_in_with_a_foreign_next_leads_to_the_home_page(
     sites: Sites, framework: str, target: str
 ) -> None:
     browser = sites(framework).browser()

@@ -73,7 +73,7 @@ def test_after_a_failover_everything_works_again(
 
 @both_frameworks
 @pytest.mark.parametrize("closed_by", ["CLIENT KILL", "timeout"])
-def test_connections_that_redis_closed_while_idle_cost_no_request(
+def test_idle_connections_that_redis_closed_fail_no_request(
     bake: Bake, framework: str, tmp_path: Path, closed_by: str
 ) -> None:
     with ExitStack() as stack:
@@ -95,7 +95,7 @@ def test_connections_that_redis_closed_while_idle_cost_no_request(
 
 
 @both_frameworks
-def test_a_sign_in_goes_on_if_the_response_to_its_lock_was_lost(
+def test_a_sign_in_continues_if_the_response_to_its_lock_was_lost(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     with named_redis(bake, framework, tmp_path) as (site, name):
@@ -111,7 +111,7 @@ def test_a_sign_in_goes_on_if_the_response_to_its_lock_was_lost(
 
 
 @both_frameworks
-def test_of_parallel_callbacks_one_takes_the_sign_in_whose_lock_was_lost(
+def test_one_of_parallel_callbacks_succeeds_if_the_response_to_the_lock_was_lost(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     with named_redis(bake, framework, tmp_path) as (site, name):
@@ -206,7 +206,7 @@ def test_many_requests_at_once_share_few_connections(
 
 
 @both_frameworks
-def test_connections_that_a_cluster_closed_while_idle_cost_no_request(
+def test_idle_connections_that_a_cluster_closed_fail_no_request(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     with redis_cluster(tmp_path) as servers:
@@ -224,7 +224,7 @@ def test_connections_that_a_cluster_closed_while_idle_cost_no_request(
 
 
 @both_frameworks
-def test_a_cluster_that_is_down_is_a_503_until_it_comes(
+def test_a_cluster_that_is_down_is_a_503_until_it_starts(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     ports = [free_port() for _ in range(3)]

@@ -105,7 +105,7 @@ def test_an_app_finishes_no_sign_in_of_another_app_on_its_store(
 @both_frameworks
 @both_stores
 @TWO_APPS
-def test_a_back_channel_logout_ends_only_sessions_of_its_own_app(
+def test_a_back_channel_logout_ends_only_sessions_of_its_app(
     sites: Sites, neighbour: Sites, framework: str, store: str, other: str
 ) -> None:
     own, theirs = sites(framework, store), neighbour(framework, store, other)
@@ -169,7 +169,7 @@ def test_no_unfinished_sign_in_takes_more_than_four_kilobytes(
     ],
     ids=["2000", "2001", "1993 when encoded", "2005 when encoded"],
 )
-def test_a_path_to_come_back_to_has_at_most_2000_characters_when_it_is_encoded(
+def test_next_has_at_most_2000_characters_when_it_is_encoded(
     sites: Sites, framework: str, target: str, kept: bool
 ) -> None:
     site = sites(framework)
@@ -178,7 +178,7 @@ def test_a_path_to_come_back_to_has_at_most_2000_characters_when_it_is_encoded(
 
 
 @both_frameworks
-def test_nothing_of_an_ended_session_is_left_in_the_file(sites: Sites, framework: str) -> None:
+def test_no_data_of_an_ended_session_stays_in_the_file(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
@@ -200,7 +200,7 @@ def content_of(site: Site) -> bytes:
 
 @both_frameworks
 @both_stores
-def test_a_cookie_of_another_form_names_no_entry_and_deletes_none(
+def test_an_invalid_cookie_reads_and_deletes_no_entry(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -265,7 +265,7 @@ def was_used(site: Site, browser: Browser, seconds_ago: float) -> None:
 
 @both_frameworks
 @both_stores
-def test_a_session_that_nobody_uses_ends(neighbour: Sites, framework: str, store: str) -> None:
+def test_an_idle_session_ends(neighbour: Sites, framework: str, store: str) -> None:
     site = neighbour(framework, store)
     browser = site.browser()
     browser.sign_in()
@@ -299,7 +299,7 @@ def test_a_session_in_use_continues_beyond_the_idle_limit(
 
 @both_frameworks
 @both_stores
-def test_without_an_idle_limit_no_use_is_noted_and_no_session_ends(
+def test_without_an_idle_limit_no_use_is_stored_and_no_session_ends(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)

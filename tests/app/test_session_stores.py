@@ -82,7 +82,7 @@ def test_two_processes_share_sessions(sites: Sites, framework: str, store: str) 
 
 @both_frameworks
 @both_stores
-def test_a_session_ends_with_its_lifetime_whatever_it_is_used_for(
+def test_use_does_not_extend_the_lifetime_of_a_session(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -104,7 +104,7 @@ def test_a_session_ends_with_its_lifetime_whatever_it_is_used_for(
 
 @both_frameworks
 @both_stores
-def test_a_sign_in_that_nobody_finishes_expires(sites: Sites, framework: str, store: str) -> None:
+def test_an_unfinished_sign_in_expires(sites: Sites, framework: str, store: str) -> None:
     site = sites(framework, store)
     browser = site.browser()
     before = remaining(site)
@@ -118,7 +118,7 @@ def test_a_sign_in_that_nobody_finishes_expires(sites: Sites, framework: str, st
 
 
 @both_frameworks
-def test_expired_rows_are_deleted_as_the_app_runs(sites: Sites, framework: str) -> None:
+def test_expired_rows_are_deleted_while_the_app_runs(sites: Sites, framework: str) -> None:
     site = sites(framework)
     with sql(site) as connection:
         rows = [[f"old-{number}"] for number in range(250)]
@@ -129,7 +129,7 @@ def test_expired_rows_are_deleted_as_the_app_runs(sites: Sites, framework: str) 
 
 
 @both_frameworks
-def test_nobody_else_on_the_machine_reads_the_file(sites: Sites, framework: str) -> None:
+def test_other_users_of_the_machine_cannot_read_the_file(sites: Sites, framework: str) -> None:
     site = sites(framework)
     site.browser().start()
     files = list(site.database.parent.glob("sessions.sqlite3*"))
@@ -166,7 +166,7 @@ def test_a_session_id_that_the_app_did_not_issue_is_never_adopted(
 
 @both_frameworks
 @both_stores
-def test_a_cookie_of_one_kind_is_of_no_use_as_the_other(
+def test_session_and_sign_in_cookies_cannot_be_swapped(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -183,7 +183,7 @@ def test_a_cookie_of_one_kind_is_of_no_use_as_the_other(
 
 @pytest.mark.slow
 @both_frameworks
-def test_a_locked_file(sites: Sites, framework: str) -> None:
+def test_a_locked_file_is_a_503_and_loses_nothing(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
@@ -211,7 +211,7 @@ def test_a_locked_file(sites: Sites, framework: str) -> None:
 
 
 @pytest.mark.xdist_group("quart sites")
-def test_a_locked_file_and_many_who_wait_for_it(sites: Sites) -> None:
+def test_writers_that_wait_for_a_locked_file_do_not_block_readers(sites: Sites) -> None:
     # On Flask granian has a thread for each who waits.
     site = sites("quart")
     browser = site.browser()
@@ -251,7 +251,7 @@ def pauses_of(site: Site, pauses: list[float]) -> Iterator[None]:
 
 
 @both_frameworks
-def test_a_full_disk(sites: Sites, framework: str) -> None:
+def test_a_full_disk_is_a_503(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
@@ -273,7 +273,9 @@ def test_a_full_disk(sites: Sites, framework: str) -> None:
 
 @both_frameworks
 @pytest.mark.parametrize("what", ["garbage", "a folder"])
-def test_a_file_that_is_none_of_ours(bake: Bake, framework: str, what: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_a_503(
+    bake: Bake, framework: str, what: str, tmp_path: Path
+) -> None:
     database = tmp_path / "sessions.sqlite3"
     if what == "garbage":
         database.write_bytes(b"this is no database " * 1000)
@@ -333,7 +335,7 @@ def test_a_killed_process_loses_no_finished_sign_in(
 
 @pytest.mark.slow
 @both_frameworks
-def test_a_redis_that_goes_away_stands_still_or_is_full(
+def test_a_redis_that_hangs_stops_or_is_full_is_a_503(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     with (
@@ -377,7 +379,7 @@ def test_a_redis_that_goes_away_stands_still_or_is_full(
 
 
 @both_frameworks
-def test_visitors_who_leave_early_do_not_mix_up_the_answers_of_redis(
+def test_clients_that_disconnect_early_do_not_mix_up_the_responses_of_redis(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework, "redis")

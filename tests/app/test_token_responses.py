@@ -109,7 +109,7 @@ def test_an_invalid_grant_at_a_refresh_ends_the_session(sites: Sites, framework:
 
 @both_frameworks
 @REFUSED_APP
-def test_a_refused_app_is_named_with_its_variables_and_signs_nobody_out(
+def test_if_logto_refuses_the_app_the_log_names_the_variables_and_sessions_continue(
     sites: Sites, framework: str, fault: Fault
 ) -> None:
     site = sites(framework)
@@ -137,7 +137,7 @@ def test_a_refused_app_is_named_with_its_variables_and_signs_nobody_out(
         ("insufficient_scope", "403 Forbidden"),
     ],
 )
-def test_a_resource_that_is_refused_is_a_403_and_the_session_goes_on(
+def test_a_refused_resource_is_a_403_and_the_session_continues(
     sites: Sites, framework: str, error: str, status: str
 ) -> None:
     site = sites(framework)
@@ -153,7 +153,7 @@ def test_a_resource_that_is_refused_is_a_403_and_the_session_goes_on(
 
 @both_frameworks
 @pytest.mark.parametrize("name", ["429 of OAuth", "503 that looks like a refusal", "302"])
-def test_a_resource_during_a_fault_is_a_503_and_the_session_goes_on(
+def test_a_resource_during_a_fault_is_a_503_and_the_session_continues(
     sites: Sites, framework: str, name: str
 ) -> None:
     site = sites(framework)
@@ -169,7 +169,7 @@ PAUSES = {"20": 20, "3600": 60, "0": 0, "soon": 0, "-5": 0, "1.5": 0}
 
 
 @both_frameworks
-def test_a_rate_limit_says_how_long_the_pause_is(sites: Sites, framework: str) -> None:
+def test_retry_after_of_a_rate_limit_sets_the_pause(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser, other = with_expired_token(site), with_expired_token(site)
     limit = {"error": "too_many_requests"}
@@ -184,7 +184,9 @@ def test_a_rate_limit_says_how_long_the_pause_is(sites: Sites, framework: str) -
 
 
 @both_frameworks
-def test_a_rate_limit_that_makes_no_sense_is_a_rate_limit(sites: Sites, framework: str) -> None:
+def test_an_absurd_retry_after_causes_a_pause_of_at_most_one_minute(
+    sites: Sites, framework: str
+) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
     fault = respond(429, {"error": "too_many_requests"}, Retry_After="9" * 5000)
@@ -194,7 +196,7 @@ def test_a_rate_limit_that_makes_no_sense_is_a_rate_limit(sites: Sites, framewor
 
 
 @both_frameworks
-def test_only_a_rate_limit_and_silence_make_others_wait(sites: Sites, framework: str) -> None:
+def test_only_a_rate_limit_or_no_response_causes_a_pause(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
     later = {"Retry_After": "20"}
@@ -218,7 +220,7 @@ def test_only_a_rate_limit_and_silence_make_others_wait(sites: Sites, framework:
     ],
     ids=["a wrong type", "no subject", "a list", "a refusal"],
 )
-def test_the_userinfo_of_one_user_that_is_wrong_makes_nobody_else_wait(
+def test_invalid_userinfo_of_one_user_causes_no_pause(
     sites: Sites, framework: str, fault: Fault
 ) -> None:
     site = sites(framework)
@@ -235,7 +237,7 @@ def test_the_userinfo_of_one_user_that_is_wrong_makes_nobody_else_wait(
 
 
 @both_frameworks
-def test_a_bug_of_the_apps_own_is_a_500_with_a_traceback(sites: Sites, framework: str) -> None:
+def test_a_bug_in_the_app_is_a_500_with_a_traceback(sites: Sites, framework: str) -> None:
     site = sites(framework)
     signed_in, stranger = with_expired_token(site), site.browser()
     callback = stranger.answer(stranger.start())

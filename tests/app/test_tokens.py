@@ -48,7 +48,7 @@ def test_twenty_requests_in_two_processes_refresh_once(
 
 
 @both_frameworks
-def test_the_session_lives_on_after_each_refresh(sites: Sites, framework: str) -> None:
+def test_the_session_continues_after_each_refresh(sites: Sites, framework: str) -> None:
     site = sites(framework)
     with site.logto.rotating(), site.logto.expired_tokens():
         browser = site.browser()
@@ -60,7 +60,9 @@ def test_the_session_lives_on_after_each_refresh(sites: Sites, framework: str) -
 
 
 @both_frameworks
-def test_a_visitor_who_leaves_while_the_token_is_refreshed(sites: Sites, framework: str) -> None:
+def test_a_client_that_disconnects_during_a_refresh_does_not_lose_the_token(
+    sites: Sites, framework: str
+) -> None:
     site = sites(framework)
     with site.logto.rotating():
         browser = with_expired_token(site)
@@ -101,7 +103,7 @@ def test_a_suspended_user_is_noticed_when_the_token_expires(
 
 
 @both_frameworks
-def test_a_session_that_logto_has_ended_says_so_to_scripts_and_forms_too(
+def test_scripts_and_forms_are_notified_if_logto_has_ended_the_session(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
@@ -140,7 +142,7 @@ def test_an_unreachable_logto_does_not_end_the_session(
 
 
 @both_frameworks
-def test_a_logto_that_was_away_is_asked_again_after_a_pause(
+def test_after_a_pause_an_unreachable_logto_is_requested_again(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/sessions.sqlite3"
@@ -159,7 +161,7 @@ def test_a_logto_that_was_away_is_asked_again_after_a_pause(
 
 @both_frameworks
 @both_stores
-def test_a_silent_logto_keeps_nobody_waiting_in_a_queue(
+def test_parallel_requests_wait_for_a_silent_logto_only_once(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -183,7 +185,7 @@ def test_a_silent_logto_keeps_nobody_waiting_in_a_queue(
 
 
 @both_frameworks
-def test_a_refresh_that_brings_a_token_for_somebody_else_ends_the_session(
+def test_a_refresh_that_returns_a_token_of_another_user_ends_the_session(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
@@ -201,7 +203,9 @@ def test_a_refresh_that_brings_a_token_for_somebody_else_ends_the_session(
 
 @pytest.mark.slow
 @both_frameworks
-def test_a_userinfo_endpoint_that_fails_leaves_the_profile(sites: Sites, framework: str) -> None:
+def test_if_the_userinfo_endpoint_fails_the_profile_is_still_shown(
+    sites: Sites, framework: str
+) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
@@ -229,7 +233,7 @@ def test_a_token_that_was_revoked_ends_the_session_at_the_profile(
 
 
 @both_frameworks
-def test_a_resource_that_logto_does_not_grant_is_a_403_and_the_session_lives_on(
+def test_a_resource_that_logto_does_not_grant_is_a_403_and_the_session_continues(
     sites: Sites, framework: str
 ) -> None:
     browser = sites(framework).browser()
@@ -242,7 +246,7 @@ def test_a_resource_that_logto_does_not_grant_is_a_403_and_the_session_lives_on(
 
 @both_frameworks
 @both_stores
-def test_what_parallel_requests_write_is_not_lost_in_a_refresh(
+def test_session_data_of_parallel_requests_is_not_lost_in_a_refresh(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)

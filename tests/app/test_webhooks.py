@@ -264,7 +264,9 @@ def test_a_locked_database_is_503_so_that_logto_sends_the_event_again(
 
 
 @both_frameworks
-def test_a_redis_that_fails_is_503_too(sites: Sites, framework: str) -> None:
+def test_a_redis_that_fails_is_503_so_that_logto_sends_the_event_again(
+    sites: Sites, framework: str
+) -> None:
     site = sites(framework, "redis")
     browser = site.browser()
     browser.sign_in()

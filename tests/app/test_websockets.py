@@ -132,7 +132,7 @@ def test_a_page_of_another_site_cannot_use_the_cookies_of_a_user(
 
 @quart_only
 @pytest.mark.usefixtures("quiet")
-def test_a_websocket_without_a_guard_is_for_everybody(sites: Sites, framework: str) -> None:
+def test_a_websocket_without_a_guard_accepts_every_client(sites: Sites, framework: str) -> None:
     site = sites(framework)
     for headers in ({}, {"Origin": site.url}, {"Origin": "https://other.example"}):
         with open_websocket(site.browser(), "/test/echo", **headers) as opened:
@@ -171,7 +171,7 @@ def test_a_websocket_can_write_into_the_session(sites: Sites, framework: str) ->
         "/test/talk/",
     ],
 )
-def test_a_websocket_that_a_view_or_no_view_takes_is_refused(
+def test_a_websocket_is_refused_if_the_view_closes_it_or_no_view_exists(
     sites: Sites, framework: str, path: str
 ) -> None:
     assert status_of(sites(framework).browser(), path) == 403
@@ -210,7 +210,7 @@ def test_a_handshake_at_a_page_starts_no_sign_in(sites: Sites, framework: str) -
 
 
 @quart_only
-def test_a_websocket_below_a_path_and_on_hosts_that_are_not_trusted(
+def test_a_websocket_works_below_a_path_and_is_refused_on_untrusted_hosts(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     port = free_port()

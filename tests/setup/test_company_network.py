@@ -106,7 +106,7 @@ def test_no_proxy_avoids_the_proxy(offices: Offices, framework: str) -> None:
 
 
 @both_frameworks
-def test_a_logto_on_this_machine_is_asked_without_the_proxy(
+def test_a_logto_on_this_machine_is_requested_without_the_proxy(
     offices: Offices, framework: str
 ) -> None:
     endpoint = offices(framework).logto.endpoint
@@ -150,7 +150,7 @@ def test_a_check_that_fails_names_the_proxy_and_not_its_password(
 
 
 @both_frameworks
-def test_a_certificate_that_is_not_trusted_leads_to_the_variable_for_it(
+def test_for_an_untrusted_certificate_the_check_names_the_variable(
     offices: Offices, framework: str
 ) -> None:
     direct = offices(framework).network.direct
@@ -165,7 +165,7 @@ def test_a_certificate_that_is_not_trusted_leads_to_the_variable_for_it(
 
 @both_frameworks
 @pytest.mark.parametrize("name", ["proxy", "certificate"])
-def test_the_endpoint_is_not_to_be_corrected_for_a_fault_of_the_network(
+def test_for_a_fault_of_the_network_the_check_does_not_suggest_another_endpoint(
     offices: Offices, framework: str, name: str
 ) -> None:
     direct = offices(framework).network.direct

@@ -114,7 +114,7 @@ def test_the_stub_leads_to_the_right_page_for_every_tenant_and_cloud(
         assert SECRETS[2] not in outcome["url"]
 
 
-def test_the_optional_fields_are_taken(logto: Commands, connector: Connector) -> None:
+def test_the_optional_fields_are_accepted(logto: Commands, connector: Connector) -> None:
     config = GOOD | {"prompts": ["select_account"], "scopes": "User.Read Mail.Read"}
     assert refused(logto, config) == []
     (outcome,) = connector([config])
@@ -123,14 +123,14 @@ def test_the_optional_fields_are_taken(logto: Commands, connector: Connector) ->
     assert "Mail.Read" in query["scope"][0]
 
 
-def test_the_check_calls_wrong_what_the_connector_does(
+def test_the_check_refuses_the_same_fields_as_the_connector(
     logto: Commands, connector: Connector
 ) -> None:
     for config, outcome in zip(REFUSED_BY_BOTH, connector(REFUSED_BY_BOTH), strict=True):
         assert refused(logto, config) == sorted(set(outcome["fields"])), config
 
 
-def test_the_check_also_sees_what_the_connector_would_only_fail_on_later(
+def test_the_check_also_refuses_fields_that_the_connector_refuses_later(
     logto: Commands, connector: Connector
 ) -> None:
     outcomes = connector([config for _, config in REFUSED_LATER])
@@ -150,7 +150,9 @@ def test_the_check_also_sees_what_the_connector_would_only_fail_on_later(
         ("cloudInstance", "https://login.microsoftonline.com"),
     ],
 )
-def test_the_check_sees_what_was_copied_wrong(logto: Commands, name: str, value: str) -> None:
+def test_the_check_refuses_values_that_were_copied_wrong(
+    logto: Commands, name: str, value: str
+) -> None:
     assert refused(logto, GOOD | {name: value}) == [name]
 
 

@@ -49,7 +49,7 @@ def writes(logto: Commands) -> list[tuple[str, str]]:
 
 
 @BOTH_FRAMEWORKS
-def test_a_blank_logto_is_ready_after_one_run(logto: Commands) -> None:
+def test_an_empty_logto_is_ready_after_one_run(logto: Commands) -> None:
     local = logto.logto.local
     assert {"callback_url", "microsoft"} <= set(logto.check().failed)
 
@@ -96,7 +96,7 @@ def sign_in_page(logto: Commands) -> str:
     return httpx2.get(address, params=query, follow_redirects=True).text
 
 
-def test_the_sign_in_page_of_a_blank_logto_does_not_speak_of_microsoft(logto: Commands) -> None:
+def test_the_sign_in_page_of_an_empty_logto_does_not_offer_microsoft(logto: Commands) -> None:
     logto.logto.local.application.redirect_uris = [CALLBACK]
     assert "Continue with Microsoft" not in sign_in_page(logto)
 
@@ -133,7 +133,7 @@ def test_a_dry_run_says_what_a_run_would_do_and_sends_nothing(logto: Commands) -
         assert f"  {line}\n" in dry.output
 
 
-def test_what_is_there_and_not_ours_stays(logto: Commands) -> None:
+def test_existing_values_that_are_not_ours_stay(logto: Commands) -> None:
     local = logto.logto.local
     local.application.redirect_uris = ["https://books.example/callback"]
     local.application.post_logout_redirect_uris = ["https://books.example/"]
@@ -179,14 +179,14 @@ def test_other_targets_of_the_sign_in_page_stay(logto: Commands) -> None:
     assert sent == [{"socialSignInConnectorTargets": ["google", "azuread"]}]
 
 
-def test_social_only_takes_the_other_ways_to_sign_up_away(logto: Commands) -> None:
+def test_social_only_removes_the_other_ways_to_sign_up(logto: Commands) -> None:
     assert logto("provision", "--social-only").code == 0
     none = {"identifiers": [], "password": False, "verify": False}
     assert logto.logto.local.sign_in_experience["signUp"] == none
     assert "nothing to do" in logto("provision", "--social-only").output
 
 
-def test_a_local_address_for_back_channel_logout_gives_way_to_a_public_one(
+def test_a_public_back_channel_logout_url_replaces_a_local_url(
     logto: Commands,
 ) -> None:
     logto("provision")
@@ -197,7 +197,7 @@ def test_a_local_address_for_back_channel_logout_gives_way_to_a_public_one(
     assert application.redirect_uris == [CALLBACK, public]
 
 
-def test_a_connector_that_is_there_needs_no_secret_again(logto: Commands) -> None:
+def test_an_existing_connector_needs_no_secret_again(logto: Commands) -> None:
     logto("provision")
     writes(logto)
     done = logto("provision", AZURE_CLIENT_ID="", AZURE_CLIENT_SECRET="")
@@ -223,7 +223,7 @@ def test_missing_variables_are_named_before_anything_is_sent(
     assert writes(logto) == []
 
 
-def test_a_connector_file_that_logto_would_store_in_vain_is_not_sent(logto: Commands) -> None:
+def test_an_invalid_connector_file_is_not_sent(logto: Commands) -> None:
     with logto.connector_file('{"clientId": "<client-id>", "clientSecret": "", "prompts": "x"}'):
         done = logto("provision")
     assert done.code == 1
@@ -232,7 +232,9 @@ def test_a_connector_file_that_logto_would_store_in_vain_is_not_sent(logto: Comm
     assert writes(logto) == []
 
 
-def test_a_failure_half_way_says_what_was_done_and_a_new_run_goes_on(logto: Commands) -> None:
+def test_a_failure_half_way_lists_the_finished_steps_and_a_new_run_continues(
+    logto: Commands,
+) -> None:
     def no_connector(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
             return app(environ, start)
@@ -255,7 +257,7 @@ def test_a_failure_half_way_says_what_was_done_and_a_new_run_goes_on(logto: Comm
     assert logto.check().code == 0
 
 
-def test_what_logto_takes_and_does_not_keep_is_a_failure(logto: Commands) -> None:
+def test_a_change_that_logto_accepts_and_does_not_store_is_a_failure(logto: Commands) -> None:
     def forgetful(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
             return app(environ, start)
@@ -278,9 +280,7 @@ def test_what_logto_takes_and_does_not_keep_is_a_failure(logto: Commands) -> Non
         ({"LOGTO_APP_ID": "nobody"}, "GET /api/applications/nobody: HTTP 404"),
     ],
 )
-def test_a_refusal_names_what_is_to_blame(
-    logto: Commands, variables: dict[str, str], hint: str
-) -> None:
+def test_a_refusal_names_its_cause(logto: Commands, variables: dict[str, str], hint: str) -> None:
     done = logto("provision", **variables)
     assert done.code == 1
     assert hint in done.errors
@@ -291,7 +291,7 @@ def test_a_refusal_names_what_is_to_blame(
     "name", ["applications/test-app", "connectors", "sign-in-exp", "resources"]
 )
 @pytest.mark.parametrize("body", ["{}", "[]", "[1]", "null", '"text"', "<h1>502</h1>"])
-def test_an_answer_in_another_form_is_a_plain_sentence(
+def test_an_unexpected_response_is_a_plain_error_message(
     logto: Commands, name: str, body: str
 ) -> None:
     with logto.logto.fault(f"/api/{name}", answer("200 OK", body)):
@@ -303,14 +303,16 @@ def test_an_answer_in_another_form_is_a_plain_sentence(
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
-def test_a_machine_without_the_role_is_told_so(logto: Commands, status: str) -> None:
+def test_without_the_role_of_the_machine_to_machine_app_the_error_names_the_role(
+    logto: Commands, status: str
+) -> None:
     with logto.logto.fault("/api/applications/test-app", oidc_error("auth.forbidden", status)):
         done = logto("provision")
     assert done.code == 1
     assert "Logto Management API access" in done.errors
 
 
-def test_the_token_may_come_from_another_address(logto: Commands) -> None:
+def test_the_token_may_come_from_another_url(logto: Commands) -> None:
     other = logto.logto.endpoint.replace("localhost", "127.0.0.1")
     address = {"LOGTO_MANAGEMENT_TOKEN_ENDPOINT": f"{other}/oidc/token"}
     assert logto("provision", **address).code == 0
@@ -341,7 +343,7 @@ def connector_of_logto(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_an_id_of_logto_that_a_shell_or_a_path_would_read_is_refused(
+def test_an_id_of_logto_with_shell_or_path_characters_is_refused(
     logto: Commands, value: str
 ) -> None:
     hostile_id = connector_of_logto(id=value)
@@ -368,7 +370,7 @@ def test_an_id_of_logto_that_a_shell_or_a_path_would_read_is_refused(
         assert not [call for call in sent if path == "connectors" or "scopes" in call[1]]
 
 
-def test_a_client_id_of_the_environment_that_a_shell_would_read_is_refused(
+def test_a_client_id_of_the_environment_with_shell_characters_is_refused(
     logto: Commands,
 ) -> None:
     done = logto("provision", AZURE_CLIENT_ID="$(touch x)")

@@ -125,7 +125,7 @@ def test_one_run_connects_a_new_service(logto: Commands) -> None:
     assert writes(logto) == []
 
 
-def test_a_dry_run_says_what_would_be_made_and_makes_nothing(logto: Commands) -> None:
+def test_a_dry_run_lists_the_changes_and_makes_none(logto: Commands) -> None:
     before = env(logto).read_bytes()
     dry = create(logto, "--dry-run")
     assert dry.code == 0
@@ -162,7 +162,9 @@ def test_an_application_of_the_same_name_and_callback_is_used(logto: Commands) -
     assert "nothing to do" in create(logto).output
 
 
-def test_without_a_namesake_that_has_the_callback_an_application_is_made(logto: Commands) -> None:
+def test_without_an_application_of_that_name_and_callback_a_new_one_is_created(
+    logto: Commands,
+) -> None:
     local = logto.logto.local
     other = type(local.application)
     local.applications["other"] = other("other", "Bookstore", [PUBLIC])
@@ -172,7 +174,7 @@ def test_without_a_namesake_that_has_the_callback_an_application_is_made(logto: 
     assert local.applications["other"].redirect_uris == [PUBLIC]
 
 
-def test_a_logto_that_shows_the_same_page_again_and_again_is_left(logto: Commands) -> None:
+def test_a_logto_that_repeats_the_same_page_causes_no_endless_loop(logto: Commands) -> None:
     page = [{"id": "x", "name": "x", "oidcClientMetadata": {"redirectUris": []}}] * 20
 
     def same(app: Any, environ: Any, start: Any, over: Any) -> Any:
@@ -185,7 +187,7 @@ def test_a_logto_that_shows_the_same_page_again_and_again_is_left(logto: Command
 
 
 @pytest.mark.parametrize("path", ["/api/hooks", "/api/connectors"])
-def test_what_was_made_before_a_refusal_is_in_the_file_and_the_next_run_goes_on(
+def test_a_refusal_keeps_the_new_values_in_the_file_and_the_next_run_continues(
     logto: Commands, path: str
 ) -> None:
     with logto.logto.fault(path, refuse("422 Unprocessable Entity")):
@@ -240,7 +242,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("text", LAYOUTS.values(), ids=LAYOUTS)
-def test_everything_else_in_the_file_stays(logto: Commands, text: str) -> None:
+def test_all_other_text_in_the_file_stays(logto: Commands, text: str) -> None:
     env(logto).write_bytes(text.encode())
     assert create(logto).code == 0
     after = env(logto).read_bytes().decode()
@@ -270,7 +272,7 @@ def test_everything_else_in_the_file_stays(logto: Commands, text: str) -> None:
     assert env(logto).read_bytes().decode() == after
 
 
-def test_a_symbolic_link_stays_one(logto: Commands, tmp_path: Path) -> None:
+def test_a_symbolic_link_stays_a_symbolic_link(logto: Commands, tmp_path: Path) -> None:
     target = tmp_path / "shared.env"
     target.write_bytes(env(logto).read_bytes())
     env(logto).unlink()
@@ -280,7 +282,7 @@ def test_a_symbolic_link_stays_one(logto: Commands, tmp_path: Path) -> None:
     assert dotenv_values(target)["LOGTO_APP_ID"] == created(logto)[0].id
 
 
-def test_another_file_for_a_pipeline(logto: Commands, tmp_path: Path) -> None:
+def test_a_pipeline_can_write_another_env_file(logto: Commands, tmp_path: Path) -> None:
     file, before = tmp_path / "service.env", env(logto).read_bytes()
     assert create(logto, "--env-file", str(file)).code == 0
     assert env(logto).read_bytes() == before
@@ -304,12 +306,16 @@ def test_another_file_for_a_pipeline(logto: Commands, tmp_path: Path) -> None:
     assert dotenv_values(file)["LOGTO_APP_ID"] == "test-app"
 
 
-def test_another_file_without_create_is_refused(logto: Commands, tmp_path: Path) -> None:
+def test_the_option_for_another_env_file_is_refused_without_create(
+    logto: Commands, tmp_path: Path
+) -> None:
     done = logto("provision", "--env-file", str(tmp_path / "x"), **UNSET)
     assert (done.code, "--env-file needs --create" in done.errors) == (2, True)
 
 
-def test_a_file_that_cannot_be_written_is_a_plain_sentence(logto: Commands, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_a_plain_error_message(
+    logto: Commands, tmp_path: Path
+) -> None:
     file = tmp_path / "missing" / "service.env"
     done = create(logto, "--env-file", str(file))
     assert done.code == 1
@@ -320,7 +326,7 @@ def test_a_file_that_cannot_be_written_is_a_plain_sentence(logto: Commands, tmp_
     assert dotenv_values(file)["LOGTO_APP_ID"] == app.id
 
 
-def test_a_variable_of_the_environment_that_wins_is_named(logto: Commands) -> None:
+def test_an_environment_variable_that_overrides_the_file_is_named(logto: Commands) -> None:
     done = create(logto, LOGTO_APP_ID="unknown-app")
     assert done.code == 0
     assert f"LOGTO_APP_ID of the environment wins over {env(logto)}" in done.output
@@ -334,7 +340,7 @@ def test_a_variable_of_the_environment_that_wins_is_named(logto: Commands) -> No
     assert "of the environment" not in create(logto).output
 
 
-def test_more_environments(logto: Commands) -> None:
+def test_a_new_application_gets_the_urls_of_more_environments(logto: Commands) -> None:
     staging = "https://staging.books.example/callback"
     words = ["--callback-url", PUBLIC, "--callback-url", staging, "--callback-url", PUBLIC]
     assert create(logto, *words).code == 0
@@ -351,7 +357,7 @@ def test_more_environments(logto: Commands) -> None:
     assert logto.check(**UNSET).checks["webhook"]["found"] == hook["config"]["url"]
 
 
-def test_more_environments_of_an_application_that_is_there(logto: Commands) -> None:
+def test_an_existing_application_gets_the_urls_of_more_environments(logto: Commands) -> None:
     done = logto(
         "provision", "--callback-url", PUBLIC, LOGTO_APP_ID="test-app", LOGTO_APP_SECRET="x"
     )
@@ -361,7 +367,7 @@ def test_more_environments_of_an_application_that_is_there(logto: Commands) -> N
 
 
 @pytest.mark.parametrize("url", ["http://books.example/callback", "books", f"{PUBLIC}?x=1"])
-def test_a_callback_url_that_cannot_be_one_is_refused_first(logto: Commands, url: str) -> None:
+def test_an_invalid_callback_url_is_refused_before_any_request(logto: Commands, url: str) -> None:
     done = create(logto, "--callback-url", url)
     assert done.code == 1
     assert "--callback-url: " in done.errors
@@ -369,7 +375,7 @@ def test_a_callback_url_that_cannot_be_one_is_refused_first(logto: Commands, url
     assert logto.logto.local.requests == []
 
 
-def test_events_of_the_team_stay(logto: Commands) -> None:
+def test_events_that_a_team_added_to_the_webhook_stay(logto: Commands) -> None:
     local = logto.logto.local
     hook = local.add_hook("k" * 32, name="Ours", events=["PostSignIn", "User.Deleted"], config={})
     hook["config"]["url"] = f"{ORIGIN}/webhooks/logto"
@@ -381,7 +387,7 @@ def test_events_of_the_team_stay(logto: Commands) -> None:
     assert dotenv_values(env(logto))["LOGTO_WEBHOOK_SIGNING_KEY"] == "k" * 32
 
 
-def test_of_several_webhooks_the_one_whose_key_is_known_is_used(logto: Commands) -> None:
+def test_of_several_webhooks_the_webhook_with_the_known_key_is_used(logto: Commands) -> None:
     url = {"url": f"{ORIGIN}/webhooks/logto"}
     for key in ("a" * 32, "b" * 32):
         logto.logto.local.add_hook(key, name="x", events=EVENTS, config=url)
@@ -435,7 +441,7 @@ ODD = ["{}", "[]", "[1]", "null", '"text"', '[{"id": 1}]', "<h1>502</h1>", '[{"c
 
 @pytest.mark.parametrize("name", ["applications", "applications/test-app/secrets", "hooks"])
 @pytest.mark.parametrize("body", ODD)
-def test_a_response_in_another_form_is_a_plain_sentence(
+def test_an_unexpected_response_is_a_plain_error_message(
     logto: Commands, name: str, body: str
 ) -> None:
     app_id = "test-app" if "secrets" in name else "unknown-app"
@@ -452,7 +458,7 @@ def test_a_response_in_another_form_is_a_plain_sentence(
 @pytest.mark.parametrize(
     "body", ["{}", "[1]", '{"id": "a/b"}', '{"signingKey": "a b", "id": "x y"}']
 )
-def test_a_creation_in_another_form_is_a_plain_sentence(
+def test_an_unexpected_response_to_a_creation_is_a_plain_error_message(
     logto: Commands, path: str, body: str
 ) -> None:
     def odd(app: Any, environ: Any, start: Any, over: Any) -> Any:
@@ -468,7 +474,7 @@ def test_a_creation_in_another_form_is_a_plain_sentence(
     assert create(logto).code == 0
 
 
-def test_without_create_nothing_is_made(logto: Commands) -> None:
+def test_without_create_nothing_is_created(logto: Commands) -> None:
     before = env(logto).read_bytes()
     body = json.dumps({"oidcClientMetadata": {}})
     with logto.logto.fault("/api/applications/test-app", answer("200 OK", body)):

@@ -33,7 +33,7 @@ def sign_in_through(port: str) -> str:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_python_m_dev_uses_the_local_logto_whatever_env_names(
+def test_python_m_dev_ignores_the_logto_of_the_env_file(
     bake: Bake, framework: str, ports: list[str]
 ) -> None:
     project = bake(
@@ -57,7 +57,7 @@ def test_python_m_dev_uses_the_local_logto_whatever_env_names(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_python_m_dev_takes_the_ports_that_env_names(
+def test_python_m_dev_uses_the_ports_of_the_env_file(
     bake: Bake, framework: str, ports: list[str]
 ) -> None:
     project = bake(
@@ -78,7 +78,9 @@ def test_python_m_dev_takes_the_ports_that_env_names(
         assert books.status_code == 200
 
 
-def test_the_app_and_the_local_logto_cannot_have_one_port(bake: Bake, ports: list[str]) -> None:
+def test_the_app_and_the_local_logto_cannot_have_the_same_port(
+    bake: Bake, ports: list[str]
+) -> None:
     same = ["--port", ports[1], "--logto-port", ports[1]]
     done = bake().attempt("python", "-m", "dev", *same)
     assert done.returncode == 2
@@ -259,7 +261,9 @@ def test_the_local_logto_runs_alone(project: BakedProject, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_alone_it_knows_the_name_of_the_app_and_the_way_back(bake: Bake, framework: str) -> None:
+def test_the_local_logto_alone_knows_the_name_and_the_url_of_the_app(
+    bake: Bake, framework: str
+) -> None:
     project = bake(framework=framework, project_name="Tom's Books", project_slug="books")
     port = free_port()
     with project.start("python", "-m", "dev.local_logto", "--port", str(port)) as process:
@@ -297,7 +301,7 @@ def free_beside(command: tuple[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("command", [ALONE, APP, BESIDE], ids=" ".join)
-def test_a_taken_port_is_named_with_the_option_for_another(
+def test_a_taken_port_is_named_with_the_option_for_another_port(
     bake: Bake, logto: Any, command: tuple[str, str]
 ) -> None:
     said = refused(bake(), *free_beside(command), str(logto.port))
@@ -305,7 +309,7 @@ def test_a_taken_port_is_named_with_the_option_for_another(
     assert f"{command[1]} {logto.port + 10}" in said
 
 
-def test_after_a_killed_python_m_dev_the_message_says_what_to_look_for(
+def test_after_a_killed_python_m_dev_the_message_names_the_cause(
     bake: Bake, ports: list[str]
 ) -> None:
     with bake().start("python", "-m", "dev", *ports) as process:
@@ -322,7 +326,7 @@ BIND = "import socket; socket.create_server(('127.0.0.1', 77))"
 
 
 @pytest.mark.parametrize("command", [ALONE, APP, BESIDE], ids=" ".join)
-def test_a_port_that_the_system_reserves_is_named_with_the_option_for_another(
+def test_a_port_that_the_system_reserves_is_named_with_the_option_for_another_port(
     bake: Bake, command: tuple[str, str]
 ) -> None:
     within = BOUND if shutil.which("setpriv") and os.geteuid() == 0 else ()
@@ -338,7 +342,7 @@ TEXT = "LOGTO_APP_ID=bücher\n"
 
 @pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
 @pytest.mark.parametrize("command", ["dev", "dev.local_logto"])
-def test_an_env_in_another_encoding_is_a_line_and_no_traceback(
+def test_an_env_file_in_another_encoding_is_a_plain_error_message(
     project: BakedProject, command: str, encoding: str
 ) -> None:
     (project.path / ".env").write_text(TEXT, encoding)

@@ -22,7 +22,7 @@ from stand_in_client import (
 # Tokens
 
 
-def test_the_id_token_is_signed_and_filled_as_logtos_is(browser: Browser) -> None:
+def test_the_id_token_has_the_signature_and_the_claims_of_logto(browser: Browser) -> None:
     before = int(time.time())
     token = browser.sign_in()["id_token"]
     header = jwt.get_unverified_header(token)
@@ -48,7 +48,7 @@ def test_the_id_token_is_signed_and_filled_as_logtos_is(browser: Browser) -> Non
     assert time.time() * 1000 > claims["created_at"] > 1e12, "milliseconds"
 
 
-def test_what_is_not_set_is_null(browser: Browser) -> None:
+def test_claims_without_a_value_are_null(browser: Browser) -> None:
     claims = browser.claims(browser.sign_in("carol")["id_token"], APP)
     assert claims["email"] is None
     assert claims["email_verified"] is False
@@ -61,7 +61,7 @@ def test_claims_come_only_with_their_scope(browser: Browser) -> None:
     assert claims.keys() == {"sub", "aud", "iss", "iat", "exp"}
 
 
-def test_a_nonce_comes_back_if_one_was_sent(browser: Browser) -> None:
+def test_a_nonce_that_was_sent_is_in_the_id_token(browser: Browser) -> None:
     claims = browser.claims(browser.sign_in(nonce="once")["id_token"], APP)
     assert claims["nonce"] == "once"
 
@@ -81,7 +81,7 @@ def test_the_access_token_is_opaque_and_opens_userinfo(browser: Browser) -> None
     assert info["email"] is None
 
 
-def test_userinfo_refuses_what_it_does_not_know(browser: Browser) -> None:
+def test_userinfo_refuses_an_unknown_or_missing_token(browser: Browser) -> None:
     assert refused(browser.userinfo("made-up"), 401, "invalid_token")
     assert browser.userinfo("made-up").headers["WWW-Authenticate"].startswith("Bearer")
     assert refused(browser.http.get("/oidc/me"), 400, "invalid_request")
@@ -112,7 +112,7 @@ def test_a_code_needs_its_verifier_redirect_uri_and_time(browser: Browser) -> No
     assert refused(browser.exchange(code), 400, "invalid_grant")
 
 
-def test_a_code_used_twice_revokes_what_it_gave(browser: Browser) -> None:
+def test_a_code_used_twice_revokes_its_tokens(browser: Browser) -> None:
     code = browser.code()
     tokens = browser.exchange(code).json()
     assert refused(browser.exchange(code), 400, "invalid_grant")
@@ -143,7 +143,7 @@ def test_the_secret_may_come_as_basic_authentication(browser: Browser) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_a_made_up_code_tells_whether_the_secret_is_right(browser: Browser) -> None:
+def test_a_made_up_code_shows_whether_the_secret_is_right(browser: Browser) -> None:
     assert refused(browser.exchange("made-up"), 400, "invalid_grant")
     assert refused(browser.exchange("made-up", client_secret="wrong"), 401, "invalid_client")
 
@@ -182,7 +182,7 @@ def test_scopes_that_the_user_lacks_are_dropped_silently(
     assert browser.claims(token, API).get("scope") == granted
 
 
-def test_scopes_that_were_not_asked_for_are_not_given(browser: Browser) -> None:
+def test_scopes_that_were_not_requested_are_not_granted(browser: Browser) -> None:
     refresh_token = browser.sign_in(resource=API, scope=f"{SCOPE} write:books")["refresh_token"]
     token = browser.refresh(refresh_token, resource=API).json()["access_token"]
     assert browser.claims(token, API)["scope"] == "write:books"
@@ -243,7 +243,7 @@ def test_a_refresh_gives_new_tokens_and_the_same_refresh_token(browser: Browser)
     assert browser.userinfo(new["access_token"]).status_code == 200
 
 
-def test_a_refresh_may_ask_for_less_but_not_for_more(browser: Browser) -> None:
+def test_a_refresh_may_request_fewer_scopes_but_not_more(browser: Browser) -> None:
     refresh_token = browser.sign_in(scope=SCOPE)["refresh_token"]
     fewer = browser.refresh(refresh_token, scope="openid").json()
     assert fewer["scope"] == "openid"
@@ -272,7 +272,7 @@ def rotating() -> Iterator[Browser]:
         yield Browser(logto)
 
 
-def test_after_a_rotation_the_old_token_works_a_moment_more(rotating: Browser) -> None:
+def test_after_a_rotation_the_old_token_works_for_a_short_time(rotating: Browser) -> None:
     old = rotating.sign_in()["refresh_token"]
     new = rotating.refresh(old).json()["refresh_token"]
     assert new != old
@@ -289,7 +289,7 @@ def test_a_later_use_of_the_old_token_revokes_the_grant(rotating: Browser) -> No
     assert refused(rotating.userinfo(new["access_token"]), 401, "invalid_token")
 
 
-def test_a_suspended_user_is_out_at_the_next_refresh(browser: Browser) -> None:
+def test_a_suspended_user_is_refused_at_the_next_refresh(browser: Browser) -> None:
     alice, bob = browser.sign_in(), Browser(browser.logto).sign_in("bob")
     browser.logto.suspend("alice")
     assert refused(browser.refresh(alice["refresh_token"]), 400, "invalid_grant")

@@ -51,7 +51,7 @@ def test_without_the_connector_microsoft_is_not_offered(browser: Browser) -> Non
 # What tests look at, and who may ask
 
 
-def test_it_remembers_every_secret_and_every_request(browser: Browser) -> None:
+def test_the_local_logto_records_every_secret_and_every_request(browser: Browser) -> None:
     code = browser.code(resource=API)
     tokens = browser.exchange(code).json()
     jwt_token = browser.refresh(tokens["refresh_token"], resource=API).json()["access_token"]
@@ -61,7 +61,7 @@ def test_it_remembers_every_secret_and_every_request(browser: Browser) -> None:
     assert ("GET", "/oidc/auth") in browser.logto.requests
 
 
-def test_pictures_come_from_itself(browser: Browser) -> None:
+def test_pictures_come_from_the_local_logto(browser: Browser) -> None:
     picture = browser.claims(browser.sign_in()["id_token"], APP)["picture"]
     answer = httpx2.get(picture)
     assert answer.headers["Content-Type"].startswith("image/svg+xml")
@@ -69,7 +69,7 @@ def test_pictures_come_from_itself(browser: Browser) -> None:
     assert browser.http.get("/avatars/nobody.svg").status_code == 404
 
 
-def test_users_keep_their_ids_over_a_restart(logto: Any) -> None:
+def test_users_keep_their_ids_after_a_restart(logto: Any) -> None:
     with start() as another:
         ids = {name: user.id for name, user in logto.users.items()}
         assert ids == {name: user.id for name, user in another.users.items()}
@@ -129,7 +129,7 @@ def test_a_form_of_another_site_changes_nothing(browser: Browser, headers: dict[
 
 
 @pytest.mark.parametrize("headers", OWN, ids=str)
-def test_its_own_forms_work(browser: Browser, headers: dict[str, str]) -> None:
+def test_forms_of_the_local_logto_work(browser: Browser, headers: dict[str, str]) -> None:
     headers = sent(browser, headers)
     form = {"interaction": browser.interaction(), "user": "alice"}
     assert browser.http.post("/sign-in", data=form, headers=headers).is_redirect
@@ -141,11 +141,11 @@ def test_its_own_forms_work(browser: Browser, headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
-def test_the_names_of_this_machine_are_answered(logto: Any, name: str) -> None:
+def test_the_local_logto_responds_to_the_names_of_this_machine(logto: Any, name: str) -> None:
     assert httpx2.get(f"http://{name}:{logto.port}/oidc/jwks").status_code == 200
 
 
-def test_its_port_is_free_again_after_it_stopped() -> None:
+def test_the_port_is_free_again_after_the_local_logto_stopped() -> None:
     with start() as logto:
         assert is_taken(logto.port)
         with pytest.raises(OSError, match="taken"):
@@ -210,7 +210,7 @@ def test_the_sdk_signs_in_refreshes_and_reads_userinfo(browser: Browser) -> None
     assert ("GET", "/oidc/me") in logto.requests
 
 
-def test_the_sdk_sees_a_suspension_when_it_refreshes(browser: Browser) -> None:
+def test_the_sdk_gets_an_invalid_grant_for_a_suspended_user(browser: Browser) -> None:
     config = LogtoConfig(endpoint=browser.logto.endpoint, appId=APP, appSecret="any-text")
     memory = Memory()
     client = LogtoClient(config, memory)

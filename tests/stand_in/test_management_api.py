@@ -50,7 +50,7 @@ def api(logto: Any) -> Iterator[httpx2.Client]:
         yield client
 
 
-def test_who_may_call_it(logto: Any) -> None:
+def test_the_management_api_accepts_only_its_token_with_the_scope_all(logto: Any) -> None:
     def status(bearer: str | None) -> tuple[int, str]:
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         answer = httpx2.get(f"{logto.endpoint}{APP}", headers=headers)
@@ -74,12 +74,14 @@ def test_who_may_call_it(logto: Any) -> None:
         ({"resource": "https://other.logto.app/api"}, 400, "invalid_target"),
     ],
 )
-def test_who_gets_no_token(logto: Any, changes: dict[str, str], status: int, error: str) -> None:
+def test_a_wrong_request_for_a_token_is_refused(
+    logto: Any, changes: dict[str, str], status: int, error: str
+) -> None:
     answer = token(logto, **changes)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
 
 
-def test_metadata_is_replaced_whole(logto: Any, api: httpx2.Client) -> None:
+def test_a_patch_replaces_the_whole_metadata(logto: Any, api: httpx2.Client) -> None:
     logto.application.backchannel_logout_uri = "https://books.example/backchannel-logout"
     metadata = {"redirectUris": ["https://books.example/callback"], "postLogoutRedirectUris": []}
     answer = api.patch(APP, json={"oidcClientMetadata": metadata})
@@ -150,7 +152,9 @@ def test_a_connector_is_created_with_200_and_a_chosen_id_and_only_once(api: http
     assert second.json()["code"] == "connector.multiple_instances_not_supported"
 
 
-def test_a_config_is_replaced_whole_and_an_empty_one_kept_as_such(api: httpx2.Client) -> None:
+def test_a_patch_replaces_the_whole_config_and_an_empty_config_stays_empty(
+    api: httpx2.Client,
+) -> None:
     empty = dict.fromkeys(CONFIG, "")
     created = api.post("/api/connectors", json=CONNECTOR | {"config": empty})
     assert (created.status_code, created.json()["config"]) == (200, {})
@@ -161,19 +165,19 @@ def test_a_config_is_replaced_whole_and_an_empty_one_kept_as_such(api: httpx2.Cl
     assert api.patch("/api/connectors/other", json={"config": CONFIG}).status_code == 404
 
 
-def test_no_config_is_taken_too(api: httpx2.Client) -> None:
+def test_a_connector_without_a_config_is_accepted(api: httpx2.Client) -> None:
     created = api.post("/api/connectors", json={"connectorId": "azuread-universal"})
     assert (created.status_code, created.json()["config"]) == (200, {})
 
 
-def test_a_field_that_is_missing_is_named(api: httpx2.Client) -> None:
+def test_a_missing_field_is_named(api: httpx2.Client) -> None:
     config = {name: value for name, value in CONFIG.items() if name != "tenantId"}
     refused = api.post("/api/connectors", json=CONNECTOR | {"config": config})
     assert (refused.status_code, refused.json()["code"]) == (400, "connector.invalid_config")
     assert [issue["path"] for issue in refused.json()["data"]["issues"]] == [["tenantId"]]
 
 
-def test_targets_are_replaced_and_unknown_ones_dropped_without_a_word(api: httpx2.Client) -> None:
+def test_targets_are_replaced_and_unknown_targets_are_dropped_silently(api: httpx2.Client) -> None:
     def targets(*sent: str) -> Any:
         body = {"socialSignInConnectorTargets": sent}
         answer = api.patch("/api/sign-in-exp", json=body)
@@ -199,7 +203,7 @@ def test_the_public_sign_in_experience_shows_what_was_set(api: httpx2.Client) ->
     assert shown()["signUp"] == none
 
 
-def test_api_resources_and_their_scopes_exist_once(logto: Any, api: httpx2.Client) -> None:
+def test_api_resources_and_their_scopes_are_unique(logto: Any, api: httpx2.Client) -> None:
     resource = {"name": "Books", "indicator": "https://api.example"}
     created = api.post("/api/resources", json=resource)
     scopes = f"/api/resources/{created.json()['id']}/scopes"

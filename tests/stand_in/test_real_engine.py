@@ -85,7 +85,7 @@ def place(request: pytest.FixtureRequest, bake: Bake, node: str) -> Iterator[Pla
             yield Place(app, engine)
 
 
-def test_the_app_signs_a_person_in(place: Place) -> None:
+def test_the_app_signs_a_user_in(place: Place) -> None:
     with Visitor(place.engine.endpoint) as visitor:
         home = visitor.visit(f"{place.app}/sign-in")
         assert home.url == f"{place.app}/"
@@ -104,7 +104,7 @@ def test_the_app_refreshes_and_reads_userinfo(place: Place) -> None:
         assert place.engine.events("userinfo refused") == []
 
 
-def test_the_app_signs_a_person_out_at_the_engine_too(place: Place) -> None:
+def test_the_app_signs_a_user_out_at_the_engine_too(place: Place) -> None:
     with Visitor(place.engine.endpoint) as visitor:
         visitor.visit(f"{place.app}/sign-in")
         signed_out = len(place.engine.events("signed out"))
@@ -121,7 +121,7 @@ def test_the_app_signs_a_person_out_at_the_engine_too(place: Place) -> None:
         ("/sign-up", "firstScreen", "register"),
     ],
 )
-def test_the_engine_sees_which_page_the_app_asks_for(
+def test_the_engine_gets_the_page_that_the_app_requests(
     place: Place, path: str, parameter: str, value: str
 ) -> None:
     with Visitor(place.engine.endpoint) as visitor:
@@ -243,7 +243,7 @@ def provider(endpoint: str) -> Iterator[Provider]:
         yield Provider(endpoint, visitor)
 
 
-def test_discovery_names_logtos_addresses(provider: Provider) -> None:
+def test_discovery_names_the_urls_of_logto(provider: Provider) -> None:
     found = provider.discovery()
     issuer = f"{provider.endpoint}/oidc"
     expected = {
@@ -296,7 +296,7 @@ def test_an_unregistered_redirect_uri_gets_no_redirect(provider: Provider) -> No
     ],
     ids=["no PKCE", "plain PKCE", "unknown resource", "unknown prompt", "nonsense"],
 )
-def test_a_wrong_request_is_told_to_the_app(
+def test_a_wrong_request_sends_an_error_to_the_app(
     provider: Provider, changes: dict[str, str | None], error: str
 ) -> None:
     query = callback_query(provider.authorize(**changes))
@@ -312,7 +312,7 @@ def test_a_sign_in_ends_with_a_code_the_state_and_the_issuer(provider: Provider)
     assert query["iss"] == f"{provider.endpoint}/oidc"
 
 
-def test_the_token_answer_has_the_same_members(provider: Provider) -> None:
+def test_the_token_response_has_the_same_members(provider: Provider) -> None:
     tokens = provider.sign_in()
     names = {"access_token", "expires_in", "id_token", "refresh_token", "scope", "token_type"}
     assert tokens.keys() == names
@@ -320,7 +320,7 @@ def test_the_token_answer_has_the_same_members(provider: Provider) -> None:
     assert tokens["expires_in"] == 3600
 
 
-def test_the_id_token_is_logtos(provider: Provider) -> None:
+def test_the_id_token_has_the_claims_of_logto(provider: Provider) -> None:
     token = provider.sign_in()["id_token"]
     assert part(token, 0).keys() == {"alg", "kid"}
     assert part(token, 0)["alg"] == "ES384"
@@ -349,7 +349,7 @@ def test_a_code_works_once(provider: Provider) -> None:
     assert refusal(provider.exchange(code)) == expected
 
 
-def test_a_code_that_is_used_again_costs_the_tokens(provider: Provider) -> None:
+def test_a_code_that_is_used_again_revokes_the_tokens(provider: Provider) -> None:
     code = provider.code()
     access_token = provider.exchange(code).json()["access_token"]
     provider.exchange(code)
@@ -360,12 +360,12 @@ def test_a_code_that_is_used_again_costs_the_tokens(provider: Provider) -> None:
     "changes",
     [{"code_verifier": "x" * 43}, {"redirect_uri": f"{APP}/elsewhere"}, {"code": "made-up"}],
 )
-def test_a_code_works_for_its_own_request_only(provider: Provider, changes: dict[str, str]) -> None:
+def test_a_code_works_only_for_its_request(provider: Provider, changes: dict[str, str]) -> None:
     answer = provider.exchange(**{"code": provider.code(), **changes})
     assert refusal(answer) == (400, "invalid_grant", "grant request is invalid")
 
 
-def test_a_wrong_secret_is_refused_before_the_code_is_looked_at(provider: Provider) -> None:
+def test_a_wrong_secret_is_refused_before_the_code_is_checked(provider: Provider) -> None:
     answer = provider.exchange("made-up", client_secret="wrong")
     assert refusal(answer) == (401, "invalid_client", "client authentication failed")
 
@@ -402,7 +402,7 @@ def test_a_refresh_token_is_not_rotated_while_it_is_young(provider: Provider) ->
     assert answer["refresh_token"] == refresh_token
 
 
-def test_a_resource_that_was_not_asked_for_at_the_sign_in_is_refused(provider: Provider) -> None:
+def test_a_resource_that_was_not_requested_at_the_sign_in_is_refused(provider: Provider) -> None:
     refresh_token = provider.sign_in(resource=None)["refresh_token"]
     fields = {"refresh_token": refresh_token, "resource": RESOURCE}
     answer = provider.token(grant_type="refresh_token", **fields)
@@ -414,7 +414,7 @@ def test_a_made_up_refresh_token_is_refused(provider: Provider) -> None:
     assert refusal(answer) == (400, "invalid_grant", "grant request is invalid")
 
 
-def test_userinfo_tells_what_the_id_token_told(provider: Provider) -> None:
+def test_userinfo_has_the_same_claims_as_the_id_token(provider: Provider) -> None:
     tokens = provider.sign_in()
     protocol = {"aud", "exp", "iat", "iss", "sid"}
     told = {name: v for name, v in part(tokens["id_token"], 1).items() if name not in protocol}

@@ -19,28 +19,28 @@ def end(browser: Browser, **parameters: str) -> httpx2.Response:
     return browser.http.get("/oidc/session/end", params=parameters)
 
 
-def test_signing_out_ends_at_the_registered_address(browser: Browser) -> None:
+def test_signing_out_redirects_to_the_registered_url(browser: Browser) -> None:
     browser.sign_in()
     answer = end(browser, client_id=APP, post_logout_redirect_uri=HOME)
     assert answer.headers["Location"] == HOME
     assert browser.interaction(), "the next sign-in asks again"
 
 
-def test_an_unregistered_address_is_refused_and_the_user_stays_signed_in(browser: Browser) -> None:
+def test_an_unregistered_url_is_refused_and_the_user_stays_signed_in(browser: Browser) -> None:
     browser.sign_in()
     answer = end(browser, client_id=APP, post_logout_redirect_uri="https://evil.example/")
     assert refused(answer, 400, "invalid_request")
     assert "code" in query(browser.authorize())
 
 
-def test_an_unknown_app_cannot_sign_anybody_out(browser: Browser) -> None:
+def test_an_unknown_app_cannot_sign_a_user_out(browser: Browser) -> None:
     browser.sign_in()
     answer = end(browser, client_id="nobody", post_logout_redirect_uri=HOME)
     assert refused(answer, 400, "invalid_client")
     assert "code" in query(browser.authorize())
 
 
-def test_signing_out_without_an_address_ends_on_a_page(browser: Browser) -> None:
+def test_signing_out_without_a_url_shows_a_page(browser: Browser) -> None:
     browser.sign_in()
     answer = end(browser, client_id=APP)
     assert (answer.status_code, "signed out" in answer.text) == (200, True)
@@ -116,7 +116,9 @@ def told(receiver: Receiver) -> Iterator[Browser]:
         yield Browser(logto)
 
 
-def test_signing_out_at_logto_reaches_the_app(told: Browser, receiver: Receiver) -> None:
+def test_signing_out_at_logto_sends_a_logout_token_to_the_app(
+    told: Browser, receiver: Receiver
+) -> None:
     id_token = told.claims(told.sign_in()["id_token"], APP)
     end(told, client_id=APP, post_logout_redirect_uri=HOME)
     token = receiver.logout_token()
@@ -137,7 +139,9 @@ def test_without_session_required_there_is_no_sid(told: Browser, receiver: Recei
     assert "sid" not in told.claims(receiver.logout_token(), APP)
 
 
-def test_a_session_ended_on_its_own_page_reaches_the_app(told: Browser, receiver: Receiver) -> None:
+def test_ending_a_session_at_the_local_logto_sends_a_logout_token(
+    told: Browser, receiver: Receiver
+) -> None:
     told.sign_in("bob")
     page = told.http.get("/").text
     assert "Bob Baker" in page
@@ -148,7 +152,7 @@ def test_a_session_ended_on_its_own_page_reaches_the_app(told: Browser, receiver
     assert told.interaction()
 
 
-def test_a_suspension_does_not_reach_the_app(told: Browser, receiver: Receiver) -> None:
+def test_a_suspension_sends_no_logout_token(told: Browser, receiver: Receiver) -> None:
     told.sign_in()
     told.http.post("/", data={"suspend": "alice"})
     assert told.logto.users["alice"].suspended
@@ -162,7 +166,7 @@ KEY = "the-signing-key"
 
 
 @pytest.mark.parametrize(("button", "suspended"), [("suspend", True), ("lift", False)])
-def test_a_suspension_and_its_end_reach_the_app_as_a_signed_webhook(
+def test_a_suspension_and_its_end_send_a_signed_webhook_to_the_app(
     told: Browser, receiver: Receiver, button: str, suspended: bool
 ) -> None:
     logto, event = told.logto, "User.SuspensionStatus.Updated"
@@ -198,7 +202,7 @@ def test_python_m_dev_registers_the_webhook_of_the_app() -> None:
             assert logto.hooks == []
 
 
-def test_an_app_that_is_down_does_not_hold_up_the_sign_out(receiver: Receiver) -> None:
+def test_an_app_that_is_down_does_not_block_the_sign_out(receiver: Receiver) -> None:
     dead = f"http://localhost:{free_port()}/"
     with start(backchannel_logout_uri=dead) as logto:
         browser = Browser(logto)
