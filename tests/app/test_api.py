@@ -1,4 +1,4 @@
-"""The API's responses to calls, from other web pages too, and its description."""
+"""The API: responses to requests, CORS for other web pages, and the OpenAPI description."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ def test_a_token_of_15_kb_is_accepted_and_a_token_of_17_kb_is_refused(
 
 
 def token_of(site: Site, size: int, **claims: Any) -> str:
-    """An access token of about so many characters, most of them in one claim."""
+    """Return an access token of about `size` characters, most of them in one claim."""
     without = len(token(site.logto, filling="", **claims))
     made = token(site.logto, filling="x" * ((size - without) * 3 // 4), **claims)
     assert size - 4 <= len(made) <= size + 4
@@ -123,9 +123,10 @@ def test_a_body_that_is_not_a_book_is_refused(site: Site, framework: str, conten
 def test_a_body_that_arrives_late_does_not_close_the_connection(
     site: Site, framework: str, path: str, status: int
 ) -> None:
-    # Else the server hangs up and says so to nobody; behind a proxy, on other people as well.
-    address = httpx2.URL(site.url)
-    connection = HTTPConnection(address.host, address.port, timeout=10)
+    # granian drops the connection if the app leaves the body unread. Behind a proxy, that breaks
+    # the request of another user.
+    url = httpx2.URL(site.url)
+    connection = HTTPConnection(url.host, url.port, timeout=10)
     connection.putrequest("POST", path)
     connection.putheader("Content-Length", "2")
     connection.endheaders()
@@ -134,26 +135,26 @@ def test_a_body_that_arrives_late_does_not_close_the_connection(
     answer = connection.getresponse()
     assert answer.status == status
     answer.read()
-    # It would open another one by itself.
+    # HTTPConnection would open a new connection after a close.
     connection.auto_open = 0
     connection.request("GET", "/healthz")
     assert connection.getresponse().status == 200
     connection.close()
 
 
-# Other web pages
+# CORS: requests from other web pages
 
 
 @both_frameworks
 @pytest.mark.parametrize("origin", [PAGE, "http://localhost:5173"])
 def test_pages_of_allowed_origins_may_call_the_api(site: Site, framework: str, origin: str) -> None:
     requested = "authorization,content-type,traceparent"
-    asked = {
+    headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": requested,
     }
-    preflight = call(site, path="/api/books", method="OPTIONS", headers=asked)
+    preflight = call(site, path="/api/books", method="OPTIONS", headers=headers)
     assert preflight.status_code == 200
     assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
     assert preflight.headers["Access-Control-Allow-Headers"] == requested
@@ -170,19 +171,23 @@ def test_pages_of_allowed_origins_may_call_the_api(site: Site, framework: str, o
 
 
 def names(answer: httpx2.Response, header: str) -> set[str]:
-    """The names of headers that this header lists, in lower case."""
+    """Return the header names that this header lists, in lower case."""
     return {name.strip().lower() for name in answer.headers.get(header, "").split(",") if name}
 
 
-TRACERS = "authorization,baggage,if-none-match,sentry-trace,traceparent,tracestate,x-request-id"
+TRACING_HEADERS = (
+    "authorization,baggage,if-none-match,sentry-trace,traceparent,tracestate,x-request-id"
+)
 
 
 @both_frameworks
-@pytest.mark.parametrize("requested", [TRACERS, "x-requested-with", "Traceparent, BAGGAGE , x_1"])
+@pytest.mark.parametrize(
+    "requested", [TRACING_HEADERS, "x-requested-with", "Traceparent, BAGGAGE , x_1"]
+)
 def test_pages_of_allowed_origins_may_send_any_header(
     site: Site, framework: str, requested: str
 ) -> None:
-    preflight = ask_for_headers(site, requested)
+    preflight = preflight_for(site, requested)
     allowed = names(preflight, "Access-Control-Allow-Headers")
     assert allowed == {name.strip().lower() for name in requested.split(",")}
     assert "Access-Control-Allow-Credentials" not in preflight.headers
@@ -194,18 +199,18 @@ def test_pages_of_allowed_origins_may_send_any_header(
     ["", ",", "*", "a;b", "a:b", "<b>", "a=b", '"a"', "a/b", "traceparent, a(b)", "\xe9", "a\tb:"],
 )
 def test_invalid_header_names_are_not_allowed(site: Site, framework: str, requested: str) -> None:
-    preflight = ask_for_headers(site, requested)
+    preflight = preflight_for(site, requested)
     assert preflight.status_code == 200
     assert "Access-Control-Allow-Headers" not in preflight.headers
 
 
-def ask_for_headers(site: Site, requested: str) -> httpx2.Response:
-    asked = {
+def preflight_for(site: Site, requested: str) -> httpx2.Response:
+    headers = {
         "Origin": PAGE,
         "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": requested.encode("latin-1"),
     }
-    preflight: httpx2.Response = call(site, path="/api/me", method="OPTIONS", headers=asked)
+    preflight: httpx2.Response = call(site, path="/api/me", method="OPTIONS", headers=headers)
     assert preflight.headers["Access-Control-Allow-Origin"] == PAGE
     return preflight
 
@@ -246,7 +251,7 @@ def test_pages_of_the_app_have_no_cors_headers(site: Site, framework: str) -> No
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-# The description
+# The OpenAPI description
 
 
 @both_frameworks

@@ -1,4 +1,4 @@
-"""The keys that access tokens are checked with: when they are fetched, and how long they count."""
+"""The keys of Logto for access tokens: when the app fetches them, and how long it trusts them."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ def test_tokens_with_forged_key_ids_cause_one_fetch_of_the_keys(
     for answer in answers:
         assert_refused(answer, 401, "invalid_token")
     assert site.logto.calls("/oidc/jwks") == 1
-    # They came first, and people still get in.
+    # The forged tokens came first, and valid tokens are still accepted.
     assert call(site, token(site.logto)).status_code == 200
     assert site.logto.calls("/oidc/jwks") == 1
 
@@ -95,13 +95,13 @@ def test_a_silent_logto_delays_no_request_with_a_known_key(impatient: Site, fram
     known = token(logto)
     assert call(impatient, known).status_code == 200
     time.sleep(INTERVAL)
-    asked = []
+    requests = []
 
-    def no_answer(app: Any, environ: Any, start: Any, over: threading.Event) -> Any:
-        asked.append(environ)
+    def no_response(app: Any, environ: Any, start: Any, over: threading.Event) -> Any:
+        requests.append(environ)
         return silent(app, environ, start, over)
 
-    with logto.fault("/oidc/jwks", no_answer), ThreadPoolExecutor(2) as pool:
+    with logto.fault("/oidc/jwks", no_response), ThreadPoolExecutor(2) as pool:
         waiting = [
             pool.submit(call, impatient, token(logto, {"kid": name}, THEIR_KEY))
             for name in ("one", "two")
@@ -111,17 +111,17 @@ def test_a_silent_logto_delays_no_request_with_a_known_key(impatient: Site, fram
             assert call(impatient, bearer).status_code == 200
         assert not any(each.done() for each in waiting)
         assert [each.result().status_code for each in waiting] == [503, 503]
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 @both_frameworks
 def test_a_client_that_disconnects_does_not_prevent_the_fetch_of_the_keys(
     impatient: Site, framework: str
 ) -> None:
-    asked = []
+    requests = []
 
     def late(app: Any, environ: Any, start: Any, over: Any) -> Any:
-        asked.append(environ)
+        requests.append(environ)
         time.sleep(0.4)
         return app(environ, start)
 
@@ -132,8 +132,8 @@ def test_a_client_that_disconnects_does_not_prevent_the_fetch_of_the_keys(
         with pytest.raises(httpx2.ReadTimeout):
             HTTP.get(f"{impatient.url}/api/me", headers=headers, timeout=0.15)
         assert call(impatient, bearer).status_code == 200
-    # On Quart, the fetch ends with the request that left, and the next request fetches.
-    assert len(asked) == (2 if framework == "quart" else 1)
+    # On Quart, the fetch ends with the aborted request, and the next request fetches the keys.
+    assert len(requests) == (2 if framework == "quart" else 1)
 
 
 @both_frameworks
@@ -150,7 +150,7 @@ def test_a_key_that_logto_has_withdrawn_is_not_trusted_for_long(
         call(site, token(logto, key=withdrawn, header={"kid": withdrawn.kid})), 401, "invalid_token"
     )
     assert call(site, token(logto)).status_code == 200
-    # While Logto is away, what was published last is good.
+    # While Logto is away, the keys that it published last stay valid.
     with logto.away():
         time.sleep(1.1)
         assert call(site, token(logto)).status_code == 200

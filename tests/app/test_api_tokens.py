@@ -1,4 +1,4 @@
-"""Good, bad and forged access tokens, and what a view knows of them."""
+"""Good, bad and forged access tokens, and the data of a token that a view can read."""
 
 import json
 import time
@@ -39,7 +39,7 @@ GOOD: dict[str, Token] = {
     "no scope": with_(scope=None),
     "expired within the leeway": with_(exp=-20),
     "issued within the leeway": with_(iat=20),
-    "a key that is elsewhere too": headed(
+    "URLs of other keys in the header": headed(
         jku="https://evil.example/jwks", x5u="https://evil.example"
     ),
     "a machine": with_(sub=CLIENT),
@@ -55,7 +55,7 @@ BAD: dict[str, Token] = {
     "exp infinite": lambda logto: raw(
         logto, payload=json.dumps(claims(logto, exp="X")).replace('"X"', "1e999")
     ),
-    "exp no number": lambda logto: raw(
+    "exp NaN": lambda logto: raw(
         logto, payload=json.dumps(claims(logto, exp="X")).replace('"X"', "NaN")
     ),
     "exp a list": with_(exp=[9999999999]),
@@ -64,7 +64,7 @@ BAD: dict[str, Token] = {
     "nbf a number as text": lambda logto: token(logto, nbf=str(int(time.time()))),
     "iat missing": with_(iat=None),
     "iat a text": with_(iat="now"),
-    # who it is from, who it is for
+    # issuer, audience, organization, subject and client
     "another issuer": with_(iss="https://evil.example/oidc"),
     "the issuer with a slash": lambda logto: token(logto, iss=f"{logto.issuer}/"),
     "the issuer in a list": lambda logto: token(logto, iss=[logto.issuer]),
@@ -97,10 +97,10 @@ BAD: dict[str, Token] = {
     "kid a list": headed(kid=["a"]),
     "an unknown kid": forged(kid="unknown"),
     "kid a path": forged(kid="../../../../dev/null"),
-    "kid an address": forged(kid="https://evil.example/key"),
+    "kid a URL": forged(kid="https://evil.example/key"),
     "kid SQL": forged(kid="' UNION SELECT 'key' --"),
-    "another's key under Logto's kid": lambda logto: token(logto, key=THEIR_KEY),
-    "another's key in the header": with_their_key,
+    "the key of an attacker under Logto's kid": lambda logto: token(logto, key=THEIR_KEY),
+    "the key of an attacker in the header": with_their_key,
     # algorithms
     "alg none": unsigned("none"),
     "alg None": unsigned("None"),
@@ -109,14 +109,14 @@ BAD: dict[str, Token] = {
     "alg a list": headed(alg=["ES384"]),
     "another alg": headed(alg="ES512"),
     "HMAC with the public key": hmac_with_the_public_key,
-    "a curve of their own": lambda logto: token(logto, {"alg": "ES256"}, THEIR_P256),
+    "another curve": lambda logto: token(logto, {"alg": "ES256"}, THEIR_P256),
     "an extension that is critical": headed(crit=["exp2"], exp2=1),
     "a payload that is not encoded": headed(b64=False, crit=["b64"]),
     # signatures
     "no signature": signature(lambda _: ""),
     "a signature of zeros": signature(lambda _: encoded(bytes(96))),
     "half of a signature": signature(lambda signed: signed[:64]),
-    "another's signature": other_scopes,
+    "the signature of another token": other_scopes,
     "a signature in another alphabet": signature(lambda signed: "+/" + signed[2:]),
     # form
     "truncated": lambda logto: token(logto)[:-40],
@@ -135,7 +135,7 @@ BAD: dict[str, Token] = {
     "scopes as a list": with_(scope=SCOPES),
     "scopes as a number": with_(scope=7),
     "huge": with_(filling="x" * 16000),
-    "huge and of no meaning": lambda logto: "x" * 17000,
+    "huge and no JWT": lambda logto: "x" * 17000,
 }
 
 
@@ -165,8 +165,8 @@ def test_no_key_is_fetched_from_a_url_in_the_token(site: Site, framework: str) -
 
 @both_frameworks
 def test_a_view_can_read_the_claims_of_the_token(site: Site, framework: str) -> None:
-    said = claims(site.logto)
-    bearer = site.logto.signed({"typ": "at+jwt"}, said)
+    sent = claims(site.logto)
+    bearer = site.logto.signed({"typ": "at+jwt"}, sent)
     assert call(site, bearer, "/api/test/token").json() == {
         "true": True,
         "subject": USER,
@@ -174,7 +174,7 @@ def test_a_view_can_read_the_claims_of_the_token(site: Site, framework: str) -> 
         "client_id": CLIENT,
         "scopes": SCOPES,
         "organization": None,
-        "claims": said,
+        "claims": sent,
     }
 
 
@@ -187,12 +187,12 @@ def test_a_view_can_read_the_claims_of_the_token(site: Site, framework: str) -> 
 def test_a_view_can_require_a_token_of_an_organization(
     site: Site, framework: str, changes: dict[str, Any]
 ) -> None:
-    theirs = token(site.logto, **changes)
-    assert call(site, theirs, "/api/test/organization").json()["organization"] == "club"
-    assert_refused(call(site, theirs, "/api/test/token"), 401, "invalid_token")
+    organization_token = token(site.logto, **changes)
+    assert call(site, organization_token, "/api/test/organization").json()["organization"] == "club"
+    assert_refused(call(site, organization_token, "/api/test/token"), 401, "invalid_token")
     assert_refused(call(site, token(site.logto), "/api/test/organization"), 401, "invalid_token")
-    nameless = token(site.logto, aud="urn:logto:organization:")
-    assert_refused(call(site, nameless, "/api/test/organization"), 401, "invalid_token")
+    without_id = token(site.logto, aud="urn:logto:organization:")
+    assert_refused(call(site, without_id, "/api/test/organization"), 401, "invalid_token")
 
 
 NO_ORGANIZATION: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""The calls of the app to Logto: who may see them, what they look like, and the sign-out."""
+"""The requests of the app to Logto: which hosts get them, their headers, and the sign-out."""
 
 import re
 import socket

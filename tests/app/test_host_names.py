@@ -1,4 +1,4 @@
-"""The app under other names than its own, and what else a Host header can say."""
+"""Requests with another Host header than the host of the callback URL."""
 
 from collections.abc import Callable
 from http.client import HTTPConnection
@@ -68,7 +68,7 @@ def test_on_the_configured_host_the_sign_in_starts_at_once(
 ) -> None:
     site = sites(framework)
     browser = site.browser()
-    # A proxy may leave the port out, or name its own.
+    # A proxy may remove the port, or send its port.
     for host in (name, f"{name}:{httpx2.URL(site.url).port}", f"{name}:8443"):
         response = browser.get("/sign-in", headers={"Host": host})
         assert response.headers["Location"].startswith(f"{site.logto.endpoint}/oidc/auth?")
@@ -84,28 +84,28 @@ def test_behind_a_proxy_that_replaces_the_host_header_a_sign_in_works(
     site = sites(framework)
     browser = site.browser()
     browser.http.headers["Host"] = host
-    page, own = follow(browser, "/test/guarded?tab=1", site.url)
+    page, redirects = follow(browser, "/test/guarded?tab=1", site.url)
     assert page.startswith(f"{site.logto.endpoint}/oidc/auth?")
-    assert own <= 3
+    assert redirects <= 3
     assert browser.get(browser.answer(page)).headers["Location"] == "/test/guarded?tab=1"
     assert browser.is_signed_in
-    # And again, at once.
+    # A second sign-in right after the sign-out works, too.
     browser.post("/sign-out")
-    page, own = follow(browser, "/sign-in", site.url)
-    assert own <= 3
+    page, redirects = follow(browser, "/sign-in", site.url)
+    assert redirects <= 3
     assert browser.get(browser.answer(page)).headers["Location"] == "/"
 
 
 def follow(browser: Browser, page: str, origin: str) -> tuple[str, int]:
-    """Follow redirects within the app. Return the URL that leads elsewhere, and how many came
-    from the name of the app."""
-    own = 0
+    """Follow redirects within the app. Return the first URL outside of the app, and how many
+    redirects contained the configured origin."""
+    redirects = 0
     for _ in range(6):
         response = browser.get(page)
         page = response.headers["Location"]
-        own += page.startswith(f"{origin}/")
+        redirects += page.startswith(f"{origin}/")
         if not page.startswith((f"{origin}/", "/")):
-            return page, own
+            return page, redirects
         page = str(response.url.join(page))
     raise AssertionError(f"the redirects do not end: {page}")
 
@@ -124,7 +124,7 @@ def test_pages_without_a_sign_in_work_on_every_host(sites: Sites, framework: str
 def test_scripts_and_forms_on_another_host_are_not_redirected(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     host = {"Host": "127.0.0.1"}
-    # A redirected form would come without its text.
+    # After a redirect, the text of the form would be lost.
     response = browser.post("/test/form", headers=host)
     assert_says(response, 403, "Your text was not saved")
     response = browser.get("/test/guarded", headers=host | {"Sec-Fetch-Mode": "cors"})
@@ -165,7 +165,7 @@ def test_another_host_redirects_to_the_configured_host_each_time(
     site = sites(framework)
     browser = site.browser()
     elsewhere = site.url.replace("localhost", "127.0.0.1")
-    # Two tabs, a reload, or Back and another try.
+    # The user opens two tabs, reloads, or goes back and tries again.
     for _ in range(3):
         page, _ = follow(browser, f"{elsewhere}/profile", site.url)
     assert browser.get(browser.answer(page)).headers["Location"] == "/profile"
@@ -194,11 +194,11 @@ def test_urls_of_the_app_come_from_the_configuration(
     site = sites(framework)
     headers = {"Host": host, "X-Forwarded-Host": host, "X-Requested-Host": host}
     answer = httpx2.get(f"{site.url}/test/external", headers=headers).json()
-    own = httpx2.URL(site.url)
+    url = httpx2.URL(site.url)
     assert answer["url"] == f"{site.url}/profile"
-    assert answer["host"] == f"localhost:{own.port}"
+    assert answer["host"] == f"localhost:{url.port}"
     assert answer["page"] == f"{site.url}/test/external"
-    # The framework's own redirects: a slash at the end, two slashes.
+    # The framework itself redirects a missing slash at the end, and two slashes.
     for path in ("/test/books", "/test//external"):
         answer = httpx2.get(site.url + path, headers={"Host": host})
         if answer.status_code != 404:

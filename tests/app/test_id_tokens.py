@@ -14,21 +14,21 @@ from token_faults import ALICE, DISCOVERY, Sites, id_token, with_expired_token
 
 Sign = Callable[[FaultyLogto, dict[str, Any]], str]
 HALF = "\ud800"
-"""Half of a character, which JSON can write and UTF-8 cannot."""
+"""Half of a surrogate pair: JSON can encode it, and UTF-8 cannot."""
 
 
 def saying(**changes: Any) -> Sign:
-    """An ID token with these claims; a change to None leaves the claim out."""
+    """Sign an ID token with these claims. A change to None removes the claim."""
 
     def sign(logto: FaultyLogto, claims: dict[str, Any]) -> str:
-        said = {name: value for name, value in (claims | changes).items() if value is not None}
-        return logto.signed({}, said)
+        sent = {name: value for name, value in (claims | changes).items() if value is not None}
+        return logto.signed({}, sent)
 
     return sign
 
 
 def headed(**header: Any) -> Sign:
-    """The right ID token under this header."""
+    """Sign the valid claims under this header."""
     return lambda logto, claims: logto.signed(header, claims)
 
 
@@ -116,7 +116,7 @@ def test_each_sign_in_has_a_different_nonce(sites: Sites, framework: str) -> Non
 
 
 def with_at_hash(site: Site, of: Callable[[str], str]) -> Fault:
-    """Respond with an ID token whose `at_hash` `of` makes from the access token."""
+    """Respond with an ID token whose `at_hash` is the result of `of(access_token)`."""
 
     def change(tokens: Any) -> Any:
         claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
@@ -127,7 +127,7 @@ def with_at_hash(site: Site, of: Callable[[str], str]) -> Fault:
 
 
 def at_hash(access_token: str) -> str:
-    """The left half of the digest that ES384 uses (OpenID Connect Core, 3.1.3.6)."""
+    """Return the left half of the digest that ES384 uses (OpenID Connect Core, 3.1.3.6)."""
     half = hashlib.sha384(access_token.encode()).digest()[:24]
     return urlsafe_b64encode(half).decode().rstrip("=")
 
@@ -156,14 +156,14 @@ def test_an_at_hash_must_match_the_access_token(sites: Sites, framework: str) ->
 
 @contextmanager
 def announcing(site: Site, iss: bool | None) -> Iterator[None]:
-    """Let discovery say whether callbacks have an `iss`, and let the app read it."""
+    """Let discovery announce whether callbacks have an `iss`, and let the app read it again."""
     name = "authorization_response_iss_parameter_supported"
 
     def change(found: Any) -> Any:
         return {k: v for k, v in found.items() if k != name} | ({} if iss is None else {name: iss})
 
     def read_again() -> None:
-        # Of an unknown key the app learns at a sign-in.
+        # At a sign-in with an unknown key, the app fetches discovery and the keys again.
         site.logto.new_key()
         assert site.browser().sign_in().headers["Location"] == "/"
 
@@ -184,7 +184,7 @@ def test_a_callback_without_iss_is_refused_if_logto_announces_one(
     response = browser.get(str(callback.copy_remove_param("iss")))
     assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/")
     assert not browser.is_signed_in
-    # The code was not sent.
+    # The app did not send the code to Logto.
     assert site.logto.calls("/oidc/token") == before
 
 
@@ -238,7 +238,7 @@ def test_a_refreshed_id_token_with_the_same_nonce_or_none_keeps_the_session(
     site = sites(framework)
     browser = with_expired_token(site)
     with site.logto.expired_tokens(), site.logto.fault("/oidc/token", fault_of(site, sign)):
-        # The second refresh follows a token without a nonce, or with it.
+        # The second refresh compares with the first refreshed token, with or without a nonce.
         for _ in range(2):
             assert browser.get("/test/guarded").text.startswith(ALICE)
     assert browser.get("/test/guarded").text.startswith(ALICE)
@@ -255,11 +255,11 @@ def test_a_claim_that_a_refreshed_id_token_lacks_is_removed(sites: Sites, framew
     assert "<bdi>alice</bdi>" in browser.get("/").text
 
 
-# What else Logto can say of a user
+# Strange values in userinfo and ID tokens
 
 
 def adding(claims: dict[str, Any]) -> Fault:
-    """Respond as Logto does, with these claims in place of its own."""
+    """Respond as Logto does, and replace these claims."""
     return changed(lambda known: known | claims)
 
 

@@ -1,4 +1,4 @@
-"""What a browser fetches without the user, and what the user opens twice or too late."""
+"""Requests that a browser sends without the user, and pages that are opened twice or too late."""
 
 import sqlite3
 from collections.abc import Callable
@@ -93,7 +93,10 @@ def test_a_script_that_fetches_the_sign_in_url_starts_no_sign_in(
 
 
 def ways_without_a_visit(browser: Browser, path: str) -> list[tuple[str, int, str]]:
-    """Request a path in every way that is no visit. Return how, the status and the cookies."""
+    """Send each kind of request that is no visit of the user.
+
+    Return the method, the status and the cookies of each response.
+    """
     seen = []
     for method, purpose in (("HEAD", ""), *(("GET", each) for each in PURPOSES)):
         headers = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
@@ -112,7 +115,7 @@ def test_a_prefetch_or_head_starts_no_sign_in(sites: Sites, framework: str) -> N
     for path in ("/sign-in?next=/profile", "/sign-up", "/sign-in?connector=azuread"):
         for method, status, cookies in ways_without_a_visit(browser, path):
             assert cookies == ""
-            # A browser shows no prefetched response that is an error.
+            # A browser does not show a prefetched response with an error status.
             assert status < 400 if method == "HEAD" else 400 <= status < 500
     assert not browser.http.cookies
 
@@ -159,7 +162,7 @@ def test_a_visit_to_the_sign_out_url_signs_the_user_out(
     assert not browser.is_signed_in
 
 
-# The same callback again
+# Repeated callbacks
 
 
 @both_frameworks
@@ -189,7 +192,7 @@ def test_a_repeated_callback_leads_a_signed_in_user_to_the_target(
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start("/sign-in?next=/profile"))
-    # Another tab has signed in meanwhile.
+    # Meanwhile, the user has signed in in another tab.
     tab = site.browser()
     tab.sign_in()
     tab.http.cookies.update(browser.http.cookies)
@@ -235,7 +238,7 @@ def test_a_reload_finishes_a_sign_in_once_logto_responds_again(
     assert browser.is_signed_in
 
 
-# A form that comes too late
+# A form that is sent after the session has ended
 
 
 @both_frameworks

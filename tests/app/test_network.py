@@ -1,4 +1,4 @@
-"""An app whose only way to Logto is a company's proxy, with a certificate of a private CA."""
+"""An app that reaches Logto only through the proxy of a company, with a private CA."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ Offices = Callable[[str], Office]
 
 @pytest.fixture(scope="module")
 def offices(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offices]:
-    """Give the office of a framework, started when it is first asked for."""
+    """Return the office of a framework. It starts at the first request for it."""
 
     def build(framework: str, folder: Path, network: Network, stack: ExitStack) -> Office:
         variables: dict[str, Any] = proxies(https=network.proxy.url) | {
@@ -66,7 +66,7 @@ def test_every_call_goes_through_the_proxy(offices: Offices, framework: str) -> 
     signed_out = browser.post("/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
     assert signed_out.headers["Location"].startswith(f"{ENDPOINT}/oidc/session/end?")
     assert logto.local.grants[-1].revoked
-    # Nobody else finds the host of Logto.
+    # Only the proxy can resolve the host of Logto.
     assert set(office.network.proxy.asked) == {f"CONNECT {NAME}:443"}
     for path in (DISCOVERY, "/oidc/jwks", "/oidc/token", "/oidc/me", "/oidc/token/revocation"):
         assert logto.calls(path), path

@@ -1,4 +1,4 @@
-"""What a designer and an accessibility checker see, also on the first page that a team adds."""
+"""Layout and accessibility of all pages, and of the first page that a team adds."""
 
 import itertools
 import re
@@ -40,7 +40,7 @@ CHANGES = {
         '    "google": ("Google", "social:google"),\n',
     ),
 }
-"""What a team writes to add a page to the navigation, and another way to sign in: a line each."""
+"""The lines that a team writes to add a page to the navigation, and a sign-in button."""
 
 PUBLIC = ["/", "/nowhere", "/abort/503"]
 PRIVATE = ["/", "/profile", "/orders", "/nowhere", "/abort/429"]
@@ -50,7 +50,7 @@ PRIVATE = ["/", "/profile", "/orders", "/nowhere", "/abort/429"]
 def project(
     request: pytest.FixtureRequest, bake: Bake, tmp_path_factory: pytest.TempPathFactory
 ) -> BakedProject:
-    """A project with a name in Arabic, to which a team has added a page."""
+    """Return a project with an Arabic name, to which a team has added a page."""
     answers: Answers = {**request.param, "project_name": APP, "project_slug": "bookstore"}
     folder = tmp_path_factory.mktemp("team") / "bookstore"
     shutil.copytree(bake(**answers).path, folder)
@@ -85,8 +85,8 @@ def site(project: BakedProject) -> Iterator[Site]:
         )
 
 
-def everywhere(page: Page, site: Site, person: str = "Rosalind") -> Iterator[str]:
-    """Go to all pages of the app and of the local Logto, and give the name of each."""
+def everywhere(page: Page, site: Site, user: str = "Rosalind") -> Iterator[str]:
+    """Open all pages of the app and of the local Logto, and yield a name for each page."""
     for path in PUBLIC:
         page.goto(path)
         yield f"signed out, {path}"
@@ -96,7 +96,7 @@ def everywhere(page: Page, site: Site, person: str = "Rosalind") -> Iterator[str
     yield "Microsoft"
     page.goto("/sign-up")
     yield "sign-up at Logto"
-    page.get_by_label("Name").fill(person)
+    page.get_by_label("Name").fill(user)
     page.get_by_role("button", name="Create account").click()
     for path in PRIVATE:
         page.goto(path)
@@ -104,7 +104,7 @@ def everywhere(page: Page, site: Site, person: str = "Rosalind") -> Iterator[str
     for path in ("/", "/nowhere", "/sign-in?interaction=gone"):
         page.goto(f"{site.logto}{path}")
         yield f"Logto, {path}"
-    # A link on another site, as the port is another.
+    # The user follows a link on another origin: the port differs.
     page.evaluate("url => { location.href = url }", f"{site.app}/sign-out")
     expect(page.get_by_role("heading", name="Sign out of")).to_be_visible()
     yield "sign-out"
@@ -115,13 +115,13 @@ def file_name(name: str) -> str:
 
 
 def overflow(page: Page) -> int:
-    """How many pixels the page is wider than the screen."""
+    """Return by how many pixels the page is wider than the screen."""
     width: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     return max(width, 0)
 
 
 def boxes(page: Page, selector: str) -> list[dict[str, Any]]:
-    """The position and size of each element that can be seen, and its text."""
+    """Return the position, the size and the HTML of each visible element."""
     found: list[dict[str, Any]] = page.locator(selector).evaluate_all(
         """elements => elements.filter(e => e.checkVisibility()).map(e => {
             const {left, right, top, bottom, width, height} = e.getBoundingClientRect()
@@ -150,23 +150,23 @@ def test_a_new_page_is_one_column_below_the_header(page: Page, site: Site) -> No
         assert max(part["right"] for part in parts) - parts[0]["left"] <= 64 * 16
         (header,) = boxes(page, "header")
         assert parts[0]["top"] - header["bottom"] <= 48
-        # The brand and the text begin on the same line.
+        # The brand and the text have the same left edge.
         assert boxes(page, ".brand")[0]["left"] == parts[0]["left"]
 
 
 def test_the_elements_of_a_new_page_have_the_style_of_the_app(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     page.goto("/orders")
-    plain = {"button", "select", "input", "textarea"}
+    elements = {"button", "select", "input", "textarea"}
     family = style(page, "body", "fontFamily")
-    for tag in plain:
+    for tag in elements:
         assert style(page, f"main {tag} >> nth=0", "fontFamily") == family, tag
         assert style(page, f"main {tag} >> nth=0", "borderRadius") == "8px", tag
     assert style(page, "main td >> nth=0", "borderBottomStyle") == "solid"
     assert style(page, "main td.number >> nth=0", "textAlign") in ("end", "right")
     assert "mono" in style(page, "main p code", "fontFamily")
-    shared = style(page, "main button", "backgroundColor")
-    assert shared == style(page, ".skip", "backgroundColor")
+    colour = style(page, "main button", "backgroundColor")
+    assert colour == style(page, ".skip", "backgroundColor")
 
 
 @pytest.mark.parametrize(
@@ -281,8 +281,8 @@ def test_the_logo_of_microsoft_does_not_shrink(page: Page, site: Site) -> None:
 
 
 def test_names_cannot_change_the_direction_of_the_text_around_them(page: Page, site: Site) -> None:
-    person = "ليلى"
-    loose = """names => {
+    user = "ليلى"
+    names_outside_bdi = """names => {
         const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = []
         while (texts.nextNode()) {
             const {data, parentElement} = texts.currentNode
@@ -292,17 +292,17 @@ def test_names_cannot_change_the_direction_of_the_text_around_them(page: Page, s
         return found
     }"""
     seen = []
-    for name in everywhere(page, site, person):
-        assert page.evaluate(loose, [APP, person]) == [], name
-        seen += [text for text in (APP, person) if page.get_by_text(text).count()]
-    assert {APP, person} <= set(seen)
+    for name in everywhere(page, site, user):
+        assert page.evaluate(names_outside_bdi, [APP, user]) == [], name
+        seen += [text for text in (APP, user) if page.get_by_text(text).count()]
+    assert {APP, user} <= set(seen)
 
 
 def test_touch_targets_are_large_enough_for_a_finger(new_context: NewContext, site: Site) -> None:
     page = new_context(has_touch=True, is_mobile=True).new_page()
     page.set_viewport_size({"width": 390, "height": 800})
     targets = "a, button, label:has(> input), input, select, textarea"
-    # A link within a sentence has the height of the line, and a box is part of its label.
+    # A link in a sentence is as high as its line, and a checkbox is part of its label.
     exempt = "main p:not(.card p) a, label > input, input[type=hidden], .skip"
     for name in everywhere(page, site):
         sizes = boxes(page, f":is({targets}):not({exempt})")
@@ -329,7 +329,7 @@ def test_a_printed_page_has_the_text_and_no_navigation(page: Page, site: Site) -
     page.emulate_media(media="print", color_scheme="dark")
     assert boxes(page, "nav, .skip") == []
     expect(page.get_by_role("heading", name="This week")).to_be_visible()
-    # Ink on white paper.
+    # Black text on white paper, even with a dark colour scheme.
     assert style(page, "body", "color") == "rgb(28, 27, 34)"
 
 

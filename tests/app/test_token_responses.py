@@ -1,4 +1,4 @@
-"""What each response of Logto means for a sign-in, for a session, and for a pause."""
+"""The effect of each response of Logto on a sign-in, on a session, and on the pause."""
 
 import re
 from typing import Any
@@ -15,13 +15,13 @@ from token_faults import (
     with_expired_token,
 )
 
-OWN_FORM = {"code": "auth.exceed_token_limit", "message": "Token limit exceeded."}
+LOGTO_ERROR = {"code": "auth.exceed_token_limit", "message": "Token limit exceeded."}
 FAULTS: dict[str, tuple[Fault, str]] = {
     "429 of OAuth": (
         respond(429, {"error": "too_many_requests"}),
         "HTTP 429, too_many_requests",
     ),
-    "429 of Logto Cloud": (respond(429, OWN_FORM), "HTTP 429, auth.exceed_token_limit"),
+    "429 of Logto Cloud": (respond(429, LOGTO_ERROR), "HTTP 429, auth.exceed_token_limit"),
     "408": (respond(408), "HTTP 408, text/html"),
     "500": (respond(500, {"error": "server_error"}), "HTTP 500, server_error"),
     "503": (respond(503, {"error": "temporarily_unavailable"}), "HTTP 503, temporarily_unava"),

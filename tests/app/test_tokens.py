@@ -1,4 +1,4 @@
-"""The life of the tokens of a session that stands."""
+"""The tokens of a session: refresh, expiry and revocation."""
 
 import re
 import threading
@@ -38,8 +38,8 @@ def test_twenty_requests_in_two_processes_refresh_once(
         cookies = dict(browser.http.cookies)
 
         def request(number: int) -> httpx2.Response:
-            address = f"{site.urls[number % 2]}/test/guarded"
-            return httpx2.get(address, cookies=cookies, timeout=30)
+            url = f"{site.urls[number % 2]}/test/guarded"
+            return httpx2.get(url, cookies=cookies, timeout=30)
 
         with ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(request, range(20)))
@@ -178,7 +178,7 @@ def test_parallel_requests_wait_for_a_silent_logto_only_once(
             answers = list(pool.map(request, ["/test/guarded"] * 4))
         assert {text for text, _ in answers} == {ALICE}
         assert max(seconds for _, seconds in answers) < 2 * TIME_LIMIT
-        # Nobody waits again for the one that has just not answered.
+        # The next request does not wait for Logto again.
         text, seconds = request("/test/guarded")
         assert text == ALICE
         assert seconds < TIME_LIMIT
@@ -191,11 +191,11 @@ def test_a_refresh_that_returns_a_token_of_another_user_ends_the_session(
     site = sites(framework)
     browser = with_expired_token(site)
 
-    def of_somebody_else(tokens: Any) -> Any:
+    def of_another_user(tokens: Any) -> Any:
         claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
         return tokens | {"id_token": site.logto.signed({}, claims | {"sub": "p8d2w5t1z6bo"})}
 
-    with site.logto.fault("/oidc/token", changed(of_somebody_else)):
+    with site.logto.fault("/oidc/token", changed(of_another_user)):
         response = browser.get("/test/guarded")
     assert response.headers["Location"].startswith("/sign-in")
     assert not browser.is_signed_in

@@ -1,4 +1,4 @@
-"""`logto check`: right is green, wrong is red and says what to do, whatever Logto answers."""
+"""`logto check`: each check passes or fails, and a failed check says what to do."""
 
 import json
 import os
@@ -62,15 +62,15 @@ def test_an_invalid_idle_limit_is_named(logto: Commands, hours: str) -> None:
 @BOTH_FRAMEWORKS
 def test_a_correct_setup_passes_as_a_table_and_as_json(logto: Commands) -> None:
     logto.logto.local.requests.clear()
-    people, machines = logto.as_people_do("check"), logto.check()
-    assert (people.code, people.errors) == (0, "")
-    assert people.output.count("✓") == len(NAMES)
-    assert people.output.endswith(f"\n{len(NAMES)} checks: {len(NAMES)} right\n")
-    assert list(machines.checks) == NAMES
-    assert json.loads(machines.output)["ok"] is True
+    table, as_json = logto.as_people_do("check"), logto.check()
+    assert (table.code, table.errors) == (0, "")
+    assert table.output.count("✓") == len(NAMES)
+    assert table.output.endswith(f"\n{len(NAMES)} checks: {len(NAMES)} right\n")
+    assert list(as_json.checks) == NAMES
+    assert json.loads(as_json.output)["ok"] is True
     assert all(
         list(row) == ["name", "label", "ok", "found", "fix", "value"]
-        for row in machines.checks.values()
+        for row in as_json.checks.values()
     )
 
 
@@ -92,7 +92,7 @@ def test_a_console_without_unicode_gets_plain_words_and_no_colours(logto: Comman
 
 
 def installed(logto: Commands) -> dict[str, str]:
-    """The variable with which the framework finds the commands, as after an installation."""
+    """Return the variable with which the framework finds the commands, as after an installation."""
     logto.as_people_do("--help")
     return {"PYTHONPATH": os.pathsep.join([str(logto.path), str(logto.path.parent / "installed")])}
 
@@ -116,12 +116,12 @@ def test_a_terminal_of_80_columns_breaks_lines_between_words(logto: Commands, te
         timeout=60,
     )
     terminal.expect(pexpect.EOF)
-    said = terminal.before
-    assert isinstance(said, str)
-    assert ("\x1b[31m" in said) is (term == "xterm")
-    assert ("\x1b" in said) is (term == "xterm")
-    lines = re.sub(r"\x1b\[\d+m", "", said).replace("\r", "").splitlines()
-    # A long name or URL stays whole, on a line of its own.
+    output = terminal.before
+    assert isinstance(output, str)
+    assert ("\x1b[31m" in output) is (term == "xterm")
+    assert ("\x1b" in output) is (term == "xterm")
+    lines = re.sub(r"\x1b\[\d+m", "", output).replace("\r", "").splitlines()
+    # A long name or URL is not broken: it is alone on its line.
     assert all(len(line) <= 80 or len(line.split()) == 1 for line in lines), lines
     assert f"{'':28}{unknown}" in lines
     assert re.fullmatch(r"13 checks: \d right, 1 wrong, \d not checked", lines[-1])
@@ -156,7 +156,7 @@ def test_a_broken_configuration_is_a_row_of_the_table(logto: Commands) -> None:
     assert row["ok"] is False
     assert all(name in row["fix"] for name in broken)
     assert done.checks["app_secret"]["ok"] is None
-    # What can be known without Logto is.
+    # The connector file can be checked without Logto.
     assert done.checks["connector_file"]["ok"] is True
 
 
@@ -273,8 +273,8 @@ def test_without_a_key_the_webhook_is_off_and_passes_the_check(logto: Commands) 
 @BOTH_FRAMEWORKS
 def test_the_registration_of_the_webhook_is_checked(logto: Commands) -> None:
     local, set_up = logto.logto.local, {"LOGTO_WEBHOOK_SIGNING_KEY": KEY}
-    alone = logto.check(**set_up, LOGTO_M2M_APP_SECRET="").checks["webhook"]
-    assert (alone["ok"], "LOGTO_M2M_APP_SECRET is not" in alone["found"]) == (True, True)
+    row = logto.check(**set_up, LOGTO_M2M_APP_SECRET="").checks["webhook"]
+    assert (row["ok"], "LOGTO_M2M_APP_SECRET is not" in row["found"]) == (True, True)
 
     local.add_hook("o" * 32, name="x", events=[], config={"url": "https://other.example"})
     try:
@@ -327,8 +327,8 @@ def test_a_key_set_with_only_keys_of_another_type_fails_the_check(logto: Command
 def test_a_wrong_clock_fails_the_check(
     logto: Commands, seconds: int, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
-    monkeypatch.setattr(Handler, "date_time_string", lambda *_: theirs)
+    server_date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    monkeypatch.setattr(Handler, "date_time_string", lambda *_: server_date)
     done = logto.check()
     assert done.failed == ["clock"]
     assert word in done.checks["clock"]["found"]
@@ -376,14 +376,14 @@ def test_a_faulty_logto_fails_the_checks_without_a_traceback(logto: Commands, fa
 def test_a_fault_of_one_endpoint_fails_only_its_check(logto: Commands, fault: Fault) -> None:
     with logto.logto.fault("/oidc/token", fault), logto.logto.fault("/oidc/session/end", fault):
         done = logto.check()
-    # After sign-out Logto may show a page of its own, so any page will do there.
+    # After sign-out, Logto may show a page, so the check of that endpoint accepts every page.
     assert set(done.failed) - {"post_sign_out_uri"} == {"app_secret"}
     assert MARKER not in done.text
 
 
 def test_control_characters_of_a_response_do_not_reach_the_terminal(logto: Commands) -> None:
-    strange = answer("400 Bad Request", json.dumps({"error": "\x1b[31mred\x07"}))
-    with logto.logto.fault("/oidc/auth", strange):
+    error = answer("400 Bad Request", json.dumps({"error": "\x1b[31mred\x07"}))
+    with logto.logto.fault("/oidc/auth", error):
         done = logto("check")
     assert done.code == 1
     assert not {"\x1b", "\x07"} & set(done.output)

@@ -1,4 +1,4 @@
-"""What `logto check` says of a Redis: one that drops sessions, or is a cluster."""
+"""The report of `logto check` about a Redis that may drop sessions or is a cluster."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_a_cluster_needs_a_cluster_url_for_each_of_its_servers(
             assert "redis+cluster:// or rediss+cluster://" in row["found"]
             url = f"redis+cluster://localhost:{port}"
             assert logto.check(SESSION_URL=url).checks["session_store"]["found"] == "redis+cluster"
-        # One of them may drop sessions.
+        # The last server may drop sessions.
         connect(port).config_set("maxmemory-policy", "allkeys-lru")
         row = logto.check(SESSION_URL=url).checks["session_store"]
         assert "maxmemory-policy to noeviction" in row["found"]

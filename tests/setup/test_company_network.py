@@ -22,7 +22,7 @@ from token_faults import DISCOVERY, noting
 
 
 class Office:
-    """The commands of a bake, with a Logto that only the proxy finds."""
+    """The commands of a bake, with a Logto whose host only the proxy can resolve."""
 
     def __init__(self, started: Commands, network: Network) -> None:
         self.commands, self.network = started, network
@@ -36,7 +36,7 @@ class Office:
         return done
 
     def at(self, endpoint: str) -> "Office":
-        """Give Logto this name."""
+        """Move Logto to this endpoint, and forget the earlier requests to the proxy."""
         self.network.connect(self.logto, endpoint)
         self.network.proxy.asked.clear()
         return self
@@ -47,7 +47,7 @@ Offices = Callable[[str], Office]
 
 @pytest.fixture(scope="module")
 def offices(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offices]:
-    """Give the office of a framework, started when it is first asked for."""
+    """Return the office of a framework. It starts at the first request for it."""
 
     def build(framework: str, folder: Path, network: Network, stack: ExitStack) -> Office:
         return Office(stack.enter_context(commands(bake(framework=framework), folder)), network)
@@ -66,7 +66,7 @@ def test_a_check_goes_through_the_proxy(
     done = office.check(**proxies(https=proxy), **office.trusted)
     assert done.failed == []
     assert done.checks["app_secret"]["found"] == "accepted"
-    # Discovery, keys, authorization, token, sign-out, sign-in page.
+    # The six requests: discovery, keys, authorization, token, sign-out, sign-in page.
     assert office.network.proxy.asked == [f"CONNECT {NAME}:443"] * 6
 
 
@@ -96,8 +96,8 @@ def test_http_goes_through_the_proxy_for_http(offices: Offices, framework: str) 
 def test_no_proxy_avoids_the_proxy(offices: Offices, framework: str) -> None:
     direct = offices(framework).network.direct
     office = offices(framework).at(direct)
-    for excepted in ("0.0.0.0", f"books.example, {direct.removeprefix('https://')}", "*"):  # noqa: S104
-        proxy = proxies(https=office.network.proxy.url, no=excepted)
+    for no_proxy in ("0.0.0.0", f"books.example, {direct.removeprefix('https://')}", "*"):  # noqa: S104
+        proxy = proxies(https=office.network.proxy.url, no=no_proxy)
         assert office.check(direct, **proxy, **office.trusted).failed == []
     assert office.network.proxy.asked == []
     others = proxies(https=office.network.proxy.url, no="books.example")

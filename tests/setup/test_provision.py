@@ -1,4 +1,4 @@
-"""`logto provision`: what is missing is added, what is there stays, and nothing is done twice."""
+"""`logto provision`: missing values are added, existing values stay, a second run does nothing."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def project(
 
 @pytest.fixture
 def logto(project: Commands) -> Commands:
-    """The commands, with a Logto that knows the app's ID and nothing else."""
+    """Return the commands, with a Logto that has the app's ID and nothing else."""
     local = project.logto.local
     local.clear()
     local.sign_in_experience["signUp"] = {
@@ -42,7 +42,7 @@ def logto(project: Commands) -> Commands:
 
 
 def writes(logto: Commands) -> list[tuple[str, str]]:
-    """The changes that were sent since this was last asked."""
+    """Return the changes that were sent to Logto since the last call of this function."""
     calls = [call for call in logto.logto.local.requests if call[0] != "GET"]
     logto.logto.local.requests.clear()
     return [call for call in calls if call != ("POST", "/oidc/token")]
@@ -92,8 +92,8 @@ def sign_in_page(logto: Commands) -> str:
         "code_challenge": "c" * 43,
         "code_challenge_method": "S256",
     }
-    address = f"{logto.logto.endpoint}/oidc/auth"
-    return httpx2.get(address, params=query, follow_redirects=True).text
+    url = f"{logto.logto.endpoint}/oidc/auth"
+    return httpx2.get(url, params=query, follow_redirects=True).text
 
 
 def test_the_sign_in_page_of_an_empty_logto_does_not_offer_microsoft(logto: Commands) -> None:
@@ -258,12 +258,12 @@ def test_a_failure_half_way_lists_the_finished_steps_and_a_new_run_continues(
 
 
 def test_a_change_that_logto_accepts_and_does_not_store_is_a_failure(logto: Commands) -> None:
-    def forgetful(app: Any, environ: Any, start: Any, over: Any) -> Any:
+    def without_storing(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
             return app(environ, start)
         return answer("200 OK", "{}")(app, environ, start, over)
 
-    with logto.logto.fault("/api/sign-in-exp", forgetful):
+    with logto.logto.fault("/api/sign-in-exp", without_storing):
         done = logto("provision")
     assert done.code == 1
     assert "did not keep: Sign-in experience" in done.errors
@@ -314,11 +314,11 @@ def test_without_the_role_of_the_machine_to_machine_app_the_error_names_the_role
 
 def test_the_token_may_come_from_another_url(logto: Commands) -> None:
     other = logto.logto.endpoint.replace("localhost", "127.0.0.1")
-    address = {"LOGTO_MANAGEMENT_TOKEN_ENDPOINT": f"{other}/oidc/token"}
-    assert logto("provision", **address).code == 0
+    variables = {"LOGTO_MANAGEMENT_TOKEN_ENDPOINT": f"{other}/oidc/token"}
+    assert logto("provision", **variables).code == 0
 
 
-# What Logto says is not trusted
+# Values from Logto are not trusted
 
 HOSTILE = [
     "$(touch x)",
@@ -353,7 +353,7 @@ def test_an_id_of_logto_with_shell_or_path_characters_is_refused(
     resource = {"id": value, "indicator": API, "scopes": scopes}
     for path, items, what, variables in (
         ("connectors", [hostile_id], "The ID of the connector", {}),
-        # Without the variable, the client ID is that of Logto.
+        # Without the variable, `provision` uses the client ID of Logto.
         ("connectors", [hostile_client], "The client ID of the connector", {"AZURE_CLIENT_ID": ""}),
         ("resources", [resource], "The ID of the API resource", {}),
     ):
@@ -364,9 +364,9 @@ def test_an_id_of_logto_with_shell_or_path_characters_is_refused(
         assert f"{what} in Logto has unexpected characters" in done.errors
         assert "az ad app update" not in done.output
         assert "touch x" not in done.output
-        assert shown(done.text)
+        assert is_printable(done.text)
         sent = writes(logto)
-        # Before the scopes of its API, the app and the connector are written.
+        # The app and the connector are written before the scopes of the API.
         assert not [call for call in sent if path == "connectors" or "scopes" in call[1]]
 
 
@@ -379,8 +379,8 @@ def test_a_client_id_of_the_environment_with_shell_characters_is_refused(
     assert writes(logto) == []
 
 
-def shown(text: str) -> bool:
-    """Whether a terminal shows every character of the text."""
+def is_printable(text: str) -> bool:
+    """Return whether every character of the text is printable in a terminal."""
     return all(line.isprintable() for line in text.split("\n"))
 
 
@@ -393,7 +393,7 @@ ENDPOINTS = [
     "end_session_endpoint",
     "jwks_uri",
 ]
-SPOILT = {
+ERRORS = {
     "code": {"code": CONTROL, "message": CONTROL},
     "error": {"error": CONTROL, "error_description": CONTROL},
 }
@@ -418,8 +418,8 @@ def test_no_control_character_of_logto_reaches_the_terminal(
 ) -> None:
     experience = {"socialSignInConnectorTargets": [], "signUp": {"identifiers": [CONTROL]}}
     contents: list[tuple[str, Any]] = [
-        *(("400 Bad Request", body) for body in SPOILT.values()),
-        *(("200 OK", body) for body in SPOILT.values()),
+        *(("400 Bad Request", body) for body in ERRORS.values()),
+        *(("200 OK", body) for body in ERRORS.values()),
         ("200 OK", {"oidcClientMetadata": {"redirectUris": [CONTROL], "x": CONTROL}}),
         ("200 OK", [connector_of_logto(id=CONTROL)]),
         ("200 OK", [connector_of_logto(config={"clientId": CONTROL, "tenantId": CONTROL})]),
@@ -431,4 +431,4 @@ def test_no_control_character_of_logto_reaches_the_terminal(
     ]
     for status, content in contents:
         with logto.logto.fault(path, answer(status, json.dumps(content))):
-            assert shown(logto(*command).text), (status, content)
+            assert is_printable(logto(*command).text), (status, content)

@@ -1,4 +1,4 @@
-"""`logto provision --create`: one credential makes the application, the webhook and the env file."""
+"""`logto provision --create`: it creates the application, the webhook and the env file."""
 
 import json
 import stat
@@ -18,7 +18,8 @@ pytestmark = pytest.mark.xdist_group("provision create")
 API = FILLED["api_resource"]
 BOTH_FRAMEWORKS = pytest.mark.parametrize("project", ["flask", "quart"], indirect=True)
 CREATED = ["LOGTO_APP_ID", "LOGTO_APP_SECRET", "LOGTO_WEBHOOK_SIGNING_KEY"]
-# The environment does not have these, so that `.env` is read. The driver deletes what is None.
+# Without these environment variables, the app reads `.env`. The test driver deletes a variable
+# whose value is None.
 UNSET: dict[str, Any] = dict.fromkeys(CREATED)
 EVENTS = ["User.Created", "User.Data.Updated", "User.Deleted", "User.SuspensionStatus.Updated"]
 PUBLIC = "https://books.example/callback"
@@ -38,7 +39,7 @@ def project(
 
 @pytest.fixture
 def logto(project: Commands) -> Iterator[Commands]:
-    """The commands, with a Logto in which there is nothing but another application."""
+    """Return the commands, with a Logto that has only another application."""
     local, before = project.logto.local, env(project).read_bytes()
     local.clear()
     local.hooks.clear()
@@ -53,9 +54,9 @@ def env(logto: Commands) -> Path:
     return logto.path / ".env"
 
 
-def create(logto: Commands, *words: str, **variables: Any) -> Done:
-    """Run the command. No secret of Logto is ever printed."""
-    done = logto("provision", "--create", *words, **{**UNSET, **variables})
+def create(logto: Commands, *options: str, **variables: Any) -> Done:
+    """Run `logto provision --create`, and check that it prints no secret of Logto."""
+    done = logto("provision", "--create", *options, **{**UNSET, **variables})
     assert_no_secrets(logto, done)
     return done
 
@@ -68,19 +69,19 @@ def assert_no_secrets(logto: Commands, done: Done) -> None:
 
 
 def created(logto: Commands) -> list[Any]:
-    """The applications that Logto has got in this test."""
+    """Return the applications that this test created in Logto."""
     return [app for id_, app in logto.logto.local.applications.items() if id_ not in OWN_APPS]
 
 
 def writes(logto: Commands) -> list[tuple[str, str]]:
-    """The changes that were sent since this was last asked."""
+    """Return the changes that were sent to Logto since the last call of this function."""
     calls = [call for call in logto.logto.local.requests if call[0] != "GET"]
     logto.logto.local.requests.clear()
     return [call for call in calls if call != ("POST", "/oidc/token")]
 
 
 def refuse(status: str) -> Any:
-    """Let Logto refuse every write, and answer every GET."""
+    """Let Logto refuse every write, and respond to every GET."""
 
     def fault(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
@@ -148,9 +149,13 @@ def test_an_application_of_the_same_name_and_callback_is_used(logto: Commands) -
     local = logto.logto.local
     other = type(local.application)
     for number in range(45):
-        # Names are not unique, and a callback alone proves nothing.
-        local.applications[f"other{number}"] = other(f"other{number}", "Bookstore", [PUBLIC])
-        local.applications[f"namesake{number}"] = other(f"namesake{number}", "Other", [CALLBACK])
+        # Names are not unique, and other applications may have the same callback.
+        local.applications[f"same-name{number}"] = other(
+            f"same-name{number}", "Bookstore", [PUBLIC]
+        )
+        local.applications[f"same-callback{number}"] = other(
+            f"same-callback{number}", "Other", [CALLBACK]
+        )
     ours = other("ours", "Bookstore", [PUBLIC, CALLBACK])
     local.applications["ours"] = ours
 
@@ -177,12 +182,12 @@ def test_without_an_application_of_that_name_and_callback_a_new_one_is_created(
 def test_a_logto_that_repeats_the_same_page_causes_no_endless_loop(logto: Commands) -> None:
     page = [{"id": "x", "name": "x", "oidcClientMetadata": {"redirectUris": []}}] * 20
 
-    def same(app: Any, environ: Any, start: Any, over: Any) -> Any:
+    def repeat(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] != "GET":
             return app(environ, start)
         return answer("200 OK", json.dumps(page))(app, environ, start, over)
 
-    with logto.logto.fault("/api/applications", same):
+    with logto.logto.fault("/api/applications", repeat):
         assert create(logto, "--dry-run").code == 0
 
 
@@ -210,14 +215,14 @@ def test_the_id_is_in_the_file_if_the_secret_cannot_be_read(logto: Commands) -> 
     local = logto.logto.local
     sent = local.requests
 
-    class Refusing(dict[str, Any]):
-        """Applications, of which a new one has no secrets until the next run."""
+    class WithoutSecrets(dict[str, Any]):
+        """Applications whose secrets cannot be read: the endpoint responds with 404."""
 
         def get(self, key: str, default: Any = None) -> Any:
-            asked = sent[-1][1].endswith("/secrets")
-            return None if asked else super().get(key, default)
+            reads_secrets = sent[-1][1].endswith("/secrets")
+            return None if reads_secrets else super().get(key, default)
 
-    local.applications = Refusing(local.applications)
+    local.applications = WithoutSecrets(local.applications)
     done = create(logto)
     assert done.code == 1
     assert "/secrets: HTTP 404" in done.errors
@@ -251,7 +256,7 @@ def test_all_other_text_in_the_file_stays(logto: Commands, text: str) -> None:
     values = dict(zip(CREATED, [app.id, app.secret, hook["signingKey"]], strict=True))
     assert {n: v for n, v in dotenv_values(env(logto)).items() if n in values} == values
 
-    # What is not a value of one of the three, is there to the letter.
+    # Only the values of the three variables may change. All other text stays the same.
     expected = {
         "comments": f"# a\nLOGTO_APP_ID={app.id} # b\n#LOGTO_APP_ID=c\nX=1\n",
         "no newline at the end": f"X=1\nLOGTO_APP_SECRET={app.secret}\n",
@@ -293,14 +298,14 @@ def test_a_pipeline_can_write_another_env_file(logto: Commands, tmp_path: Path) 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     writes(logto)
 
-    # With the file of the last run, and in a pipeline that has forgotten the file.
+    # A second run with the file of the first run, and a third run without it.
     assert "nothing to do" in create(logto, "--env-file", str(file)).output
     file.unlink()
     assert create(logto, "--env-file", str(file)).code == 0
     assert dotenv_values(file) == values
     assert writes(logto) == []
 
-    # What this file names wins over a namesake, and over `.env`.
+    # The app ID in this file overrides an application of the same name, and `.env`.
     file.write_text("LOGTO_APP_ID=test-app\n", "utf-8")
     assert create(logto, "--env-file", str(file), LOGTO_APP_ID="bookstore").code == 0
     assert dotenv_values(file)["LOGTO_APP_ID"] == "test-app"
@@ -332,7 +337,7 @@ def test_an_environment_variable_that_overrides_the_file_is_named(logto: Command
     assert f"LOGTO_APP_ID of the environment wins over {env(logto)}" in done.output
     assert "LOGTO_APP_SECRET of the environment" not in done.output
     (app,) = created(logto)
-    # The next run finds the application by its name, and has the same to say.
+    # The next run finds the application by its name, and prints the same warning.
     again = create(logto, LOGTO_APP_ID="unknown-app")
     assert "nothing to do" in again.output
     assert "LOGTO_APP_ID of the environment wins" in again.output
@@ -342,18 +347,18 @@ def test_an_environment_variable_that_overrides_the_file_is_named(logto: Command
 
 def test_a_new_application_gets_the_urls_of_more_environments(logto: Commands) -> None:
     staging = "https://staging.books.example/callback"
-    words = ["--callback-url", PUBLIC, "--callback-url", staging, "--callback-url", PUBLIC]
-    assert create(logto, *words).code == 0
+    options = ["--callback-url", PUBLIC, "--callback-url", staging, "--callback-url", PUBLIC]
+    assert create(logto, *options).code == 0
     (app,) = created(logto)
     assert app.redirect_uris == [CALLBACK, PUBLIC, staging]
     homes = [f"{ORIGIN}/", "https://books.example/", "https://staging.books.example/"]
     assert app.post_logout_redirect_uris == homes
-    # Logto never calls a URL of its own machine.
+    # Logto never sends a request to localhost, so the public URL is used.
     assert app.backchannel_logout_uri == "https://books.example/backchannel-logout"
     (hook,) = logto.logto.local.hooks
     assert hook["config"] == {"url": "https://books.example/webhooks/logto"}
-    assert "nothing to do" in create(logto, *words).output
-    # The key is that of the public environment, which the local check confirms.
+    assert "nothing to do" in create(logto, *options).output
+    # `.env` has the signing key of the public webhook, so the local check finds this webhook.
     assert logto.check(**UNSET).checks["webhook"]["found"] == hook["config"]["url"]
 
 
@@ -436,11 +441,11 @@ def test_a_secret_that_an_env_file_would_misread_is_neither_written_nor_printed(
     assert writes(logto) == []
 
 
-ODD = ["{}", "[]", "[1]", "null", '"text"', '[{"id": 1}]', "<h1>502</h1>", '[{"config": null}]']
+BODIES = ["{}", "[]", "[1]", "null", '"text"', '[{"id": 1}]', "<h1>502</h1>", '[{"config": null}]']
 
 
 @pytest.mark.parametrize("name", ["applications", "applications/test-app/secrets", "hooks"])
-@pytest.mark.parametrize("body", ODD)
+@pytest.mark.parametrize("body", BODIES)
 def test_an_unexpected_response_is_a_plain_error_message(
     logto: Commands, name: str, body: str
 ) -> None:
@@ -461,12 +466,12 @@ def test_an_unexpected_response_is_a_plain_error_message(
 def test_an_unexpected_response_to_a_creation_is_a_plain_error_message(
     logto: Commands, path: str, body: str
 ) -> None:
-    def odd(app: Any, environ: Any, start: Any, over: Any) -> Any:
+    def unexpected(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
             return app(environ, start)
         return answer("200 OK", body)(app, environ, start, over)
 
-    with logto.logto.fault(path, odd):
+    with logto.logto.fault(path, unexpected):
         done = create(logto)
     assert done.code == 1
     assert "as expected" in done.errors or "unexpected characters" in done.errors

@@ -1,4 +1,4 @@
-"""The tokens of the local Logto: what they hold, who gets them, and how long they last."""
+"""The tokens of the local Logto: their content, their lifetime, and the clients that get them."""
 
 import time
 from collections.abc import Iterator

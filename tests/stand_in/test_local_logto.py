@@ -1,4 +1,4 @@
-"""The stand-in behaves as the real Logto was measured to, so what works with it works there."""
+"""The local Logto behaves like the real Logto, whose behaviour was measured."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from logto import LogtoClient, LogtoConfig, LogtoException, Storage, UserInfoSco
 from processes import is_taken
 from stand_in_client import API, APP, CALLBACK, HOME, Browser, start
 
-# What the provider says about itself
+# Metadata of the provider
 
 
 def test_discovery_names_the_endpoints_of_logto(browser: Browser) -> None:
@@ -48,7 +48,7 @@ def test_without_the_connector_microsoft_is_not_offered(browser: Browser) -> Non
     assert "Microsoft" not in browser.http.get(page).text
 
 
-# What tests look at, and who may ask
+# Records for tests, and protection against other sites
 
 
 def test_the_local_logto_records_every_secret_and_every_request(browser: Browser) -> None:
@@ -83,30 +83,30 @@ def test_a_foreign_host_header_is_refused(browser: Browser, host: str) -> None:
     assert "keys" not in answer.text
 
 
-FOREIGN = [
+OTHER_SITES = [
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site"},
     {"Sec-Fetch-Site": "anything"},
-    {"Sec-Fetch-Site": "cross-site", "Origin": "OWN"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": "LOGTO"},
     {"Origin": "https://evil.example"},
     {"Origin": "http://localhost:1"},
     {"Origin": "null"},
     {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
 ]
-OWN: list[dict[str, str]] = [
-    {"Sec-Fetch-Site": "same-origin", "Origin": "OWN"},
+SAME_SITE: list[dict[str, str]] = [
+    {"Sec-Fetch-Site": "same-origin", "Origin": "LOGTO"},
     {"Sec-Fetch-Site": "same-origin"},
-    {"Origin": "OWN"},
-    # A program, such as the app.
+    {"Origin": "LOGTO"},
+    # A program, such as the app, sends neither header.
     {},
 ]
 
 
 def sent(browser: Browser, headers: dict[str, str]) -> dict[str, str]:
-    return {n: value.replace("OWN", browser.logto.endpoint) for n, value in headers.items()}
+    return {n: value.replace("LOGTO", browser.logto.endpoint) for n, value in headers.items()}
 
 
-@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+@pytest.mark.parametrize("headers", OTHER_SITES, ids=str)
 def test_a_form_of_another_site_changes_nothing(browser: Browser, headers: dict[str, str]) -> None:
     browser.sign_in()
     (session,) = browser.logto.sessions
@@ -128,7 +128,7 @@ def test_a_form_of_another_site_changes_nothing(browser: Browser, headers: dict[
     assert interaction in browser.logto.interactions
 
 
-@pytest.mark.parametrize("headers", OWN, ids=str)
+@pytest.mark.parametrize("headers", SAME_SITE, ids=str)
 def test_forms_of_the_local_logto_work(browser: Browser, headers: dict[str, str]) -> None:
     headers = sent(browser, headers)
     form = {"interaction": browser.interaction(), "user": "alice"}
@@ -158,7 +158,7 @@ def test_the_port_is_free_again_after_the_local_logto_stopped() -> None:
 
 
 class Memory(Storage):
-    """The SDK's storage, as a dictionary of its own."""
+    """A storage for the SDK: a dictionary."""
 
     def __init__(self) -> None:
         self.data: dict[str, str | None] = {}
@@ -198,9 +198,9 @@ def test_the_sdk_signs_in_refreshes_and_reads_userinfo(browser: Browser) -> None
         assert organization.aud == "urn:logto:organization:bookclub0001"
 
         first = await client.getAccessToken()
-        held = json.loads(str(memory.data["accessTokenMap"]))
-        held["x"][""]["expiresAt"] = 0
-        memory.set("accessTokenMap", json.dumps(held))
+        stored = json.loads(str(memory.data["accessTokenMap"]))
+        stored["x"][""]["expiresAt"] = 0
+        memory.set("accessTokenMap", json.dumps(stored))
         assert await client.getAccessToken() not in (None, first)
 
         sign_out = browser.http.get(await client.signOut(HOME))

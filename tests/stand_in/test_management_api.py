@@ -1,4 +1,4 @@
-"""The stand-in's Management API, with the answers and oddities that were measured at Logto."""
+"""The Management API of the local Logto: it responds as the real Logto was measured to."""
 
 import importlib
 import sys
@@ -116,8 +116,8 @@ def test_applications_come_in_pages(api: httpx2.Client) -> None:
         api.post("/api/applications", json={**new, "name": f"app {number}"})
 
     def page(number: int, **query: Any) -> tuple[list[str], str]:
-        asked = {"types": "Traditional", "page": number, **query}
-        answer = api.get("/api/applications", params=asked)
+        parameters = {"types": "Traditional", "page": number, **query}
+        answer = api.get("/api/applications", params=parameters)
         return [each["name"] for each in answer.json()], answer.headers["total-number"]
 
     everything = ["bookstore", *(f"app {number}" for number in range(24))]
@@ -158,10 +158,10 @@ def test_a_patch_replaces_the_whole_config_and_an_empty_config_stays_empty(
     empty = dict.fromkeys(CONFIG, "")
     created = api.post("/api/connectors", json=CONNECTOR | {"config": empty})
     assert (created.status_code, created.json()["config"]) == (200, {})
-    address = "/api/connectors/azuread"
-    full = api.patch(address, json={"config": CONFIG | {"scopes": "User.Read"}})
+    path = "/api/connectors/azuread"
+    full = api.patch(path, json={"config": CONFIG | {"scopes": "User.Read"}})
     assert full.json()["config"] == CONFIG | {"scopes": "User.Read"}
-    assert api.patch(address, json={"config": CONFIG}).json()["config"] == CONFIG
+    assert api.patch(path, json={"config": CONFIG}).json()["config"] == CONFIG
     assert api.patch("/api/connectors/other", json={"config": CONFIG}).status_code == 404
 
 

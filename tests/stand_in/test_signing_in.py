@@ -1,4 +1,4 @@
-"""The pages of the local Logto, and what it sends back to the app after a sign-in."""
+"""The pages of the local Logto, and its redirects to the app after a sign-in."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,16 +23,16 @@ def test_the_registration_can_change_while_it_runs(browser: Browser) -> None:
 
 def test_a_sign_in_sends_code_state_and_issuer_to_the_app(browser: Browser) -> None:
     answer = browser.choose(browser.interaction(), user="alice")
-    came_back = query(answer)
-    assert came_back.keys() == {"code", "state", "iss"}
-    assert came_back["state"] == "the-state"
-    assert came_back["iss"] == f"{browser.logto.endpoint}/oidc"
+    returned = query(answer)
+    assert returned.keys() == {"code", "state", "iss"}
+    assert returned["state"] == "the-state"
+    assert returned["iss"] == f"{browser.logto.endpoint}/oidc"
 
 
 def test_a_cancelled_sign_in_sends_access_denied_to_the_app(browser: Browser) -> None:
-    came_back = query(browser.choose(browser.interaction(), cancel="1"))
-    assert came_back["error"] == "access_denied"
-    assert came_back.keys() == {"error", "error_description", "state", "iss"}
+    returned = query(browser.choose(browser.interaction(), cancel="1"))
+    assert returned["error"] == "access_denied"
+    assert returned.keys() == {"error", "error_description", "state", "iss"}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_cancelled_sign_in_sends_access_denied_to_the_app(browser: Browser) ->
         pytest.param({"code_challenge_method": "plain"}, "invalid_request", id="plain PKCE"),
         pytest.param({"code_challenge_method": None}, "invalid_request", id="no method"),
         pytest.param({"prompt": "select_account"}, "invalid_request", id="select_account"),
-        pytest.param({"prompt": "none"}, "login_required", id="nobody there"),
+        pytest.param({"prompt": "none"}, "login_required", id="no session"),
         pytest.param({"response_type": "token"}, "unsupported_response_type", id="implicit"),
         pytest.param({"resource": "https://unknown.example"}, "invalid_target", id="resource"),
     ],
@@ -50,9 +50,9 @@ def test_a_cancelled_sign_in_sends_access_denied_to_the_app(browser: Browser) ->
 def test_a_refused_request_sends_an_error_to_the_app(
     browser: Browser, parameters: dict[str, Any], error: str
 ) -> None:
-    came_back = query(browser.authorize(**parameters))
-    assert came_back["error"] == error
-    assert came_back["state"] == "the-state"
+    returned = query(browser.authorize(**parameters))
+    assert returned["error"] == error
+    assert returned["state"] == "the-state"
 
 
 @pytest.mark.parametrize(
