@@ -21,9 +21,9 @@ def test_tokens_with_forged_key_ids_cause_one_fetch_of_the_keys(
     site = start(framework)
     tokens = [token(site.logto, {"kid": f"forged-{n}"}, THEIR_KEY) for n in range(60)]
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda bearer: call(site, bearer), tokens))
-    for answer in answers:
-        assert_refused(answer, 401, "invalid_token")
+        responses = list(pool.map(lambda bearer: call(site, bearer), tokens))
+    for response in responses:
+        assert_refused(response, 401, "invalid_token")
     assert site.logto.calls("/oidc/jwks") == 1
     # The forged tokens came first, and valid tokens are still accepted.
     assert call(site, token(site.logto)).status_code == 200
@@ -68,10 +68,10 @@ def test_without_logto_known_keys_stay_valid_and_unknown_keys_are_a_503(
     with logto.away():
         time.sleep(INTERVAL)
         for _ in range(3):
-            answer = call(impatient, token(logto, {"kid": "new"}, THEIR_KEY))
-            assert (answer.status_code, answer.json()["error"]) == (503, "service_unavailable")
-            assert answer.headers["Retry-After"] == "30"
-            assert "WWW-Authenticate" not in answer.headers
+            response = call(impatient, token(logto, {"kid": "new"}, THEIR_KEY))
+            assert (response.status_code, response.json()["error"]) == (503, "service_unavailable")
+            assert response.headers["Retry-After"] == "30"
+            assert "WWW-Authenticate" not in response.headers
             assert call(impatient, token(logto)).status_code == 200
     time.sleep(INTERVAL)
     logto.new_key()

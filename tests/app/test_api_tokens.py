@@ -144,9 +144,9 @@ BAD: dict[str, Token] = {
 def test_a_good_token_is_accepted(site: Site, framework: str, name: str) -> None:
     bearer = GOOD[name](site.logto)
     for _ in range(2):
-        answer = call(site, bearer)
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["client_id"] == CLIENT
+        response = call(site, bearer)
+        assert response.status_code == 200, response.text
+        assert response.json()["client_id"] == CLIENT
 
 
 @both_frameworks
@@ -233,8 +233,8 @@ def test_a_cached_token_has_only_its_scopes(site: Site, framework: str) -> None:
     book = {"title": "Kindred", "author": "Octavia E. Butler"}
     for _ in range(2):
         assert call(site, weak, "/api/books").status_code == 200
-        answer = call(site, weak, "/api/books", method="POST", json=book)
-        assert_refused(answer, 403, "insufficient_scope")
+        response = call(site, weak, "/api/books", method="POST", json=book)
+        assert_refused(response, 403, "insufficient_scope")
 
 
 @both_frameworks
@@ -243,6 +243,6 @@ def test_a_cached_token_expires(site: Site, framework: str) -> None:
     short = with_(exp=-26)(site.logto)
     assert call(site, short).status_code == 200
     time.sleep(4.2)
-    answer = call(site, short)
-    assert_refused(answer, 401, "invalid_token")
-    assert answer.json()["message"] == "The access token has expired."
+    response = call(site, short)
+    assert_refused(response, 401, "invalid_token")
+    assert response.json()["message"] == "The access token has expired."

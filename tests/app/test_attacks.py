@@ -99,10 +99,10 @@ def test_a_callback_works_once_even_in_parallel_requests(
     cookies = dict(browser.http.cookies)
     calls = site.logto.calls("/oidc/token")
     with ThreadPoolExecutor(6) as pool:
-        answers = list(
+        responses = list(
             pool.map(lambda url: httpx2.get(f"{url}{callback}", cookies=cookies), site.urls * 3)
         )
-    assert sorted(answer.status_code for answer in answers) == [302, 400, 400, 400, 400, 400]
+    assert sorted(response.status_code for response in responses) == [302, 400, 400, 400, 400, 400]
     assert site.logto.calls("/oidc/token") == calls + 1
 
 
@@ -235,7 +235,7 @@ def test_every_response_has_the_security_headers(sites: Sites, framework: str) -
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start())
-    answers = {
+    expected = {
         302: [browser.get(callback), browser.get("/sign-in")],
         200: [browser.get("/"), browser.get("/profile"), browser.get("/static/style.css")],
         404: [browser.get("/nowhere"), browser.get("/static/nowhere")],
@@ -243,7 +243,7 @@ def test_every_response_has_the_security_headers(sites: Sites, framework: str) -
         500: [browser.get("/test/failure")],
         400: [browser.post("/backchannel-logout")],
     }
-    for status, responses in answers.items():
+    for status, responses in expected.items():
         for response in responses:
             assert response.status_code == status
             headers = response.headers
@@ -259,8 +259,8 @@ def test_every_response_has_the_security_headers(sites: Sites, framework: str) -
             if "/static/" not in str(response.url):
                 assert headers["Cache-Control"] == "no-store"
                 assert "Cookie" in headers["Vary"]
-    assert "Traceback" not in answers[500][0].text
-    assert "own" not in answers[500][0].text
+    assert "Traceback" not in expected[500][0].text
+    assert "own" not in expected[500][0].text
 
 
 @both_frameworks

@@ -100,16 +100,16 @@ def test_a_logout_during_the_code_exchange_stops_the_sign_in(
     browser, elsewhere = site.browser(), site.browser()
     elsewhere.sign_in()
     callback = browser.answer(browser.start("/sign-in?next=/profile"))
-    answers: list[int] = []
+    statuses: list[int] = []
 
     def sign_out_first(tokens: Any) -> Any:
         sid = jwt.decode(tokens["id_token"], options={"verify_signature": False})["sid"]
-        answers.append(post(site, site.logto.logout_token(sid=sid)).status_code)
+        statuses.append(post(site, site.logto.logout_token(sid=sid)).status_code)
         return tokens
 
     with site.logto.fault("/oidc/token", changed(sign_out_first)):
         response = browser.get(callback)
-    assert answers == [200]
+    assert statuses == [200]
     assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/profile")
     assert browser.session_cookie is None
     assert not browser.is_signed_in

@@ -155,8 +155,8 @@ def speaks_http_2(port: int) -> bool:
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
     with socket.create_connection(("localhost", port), timeout=10) as connection:
         connection.sendall(preface)
-        answer = connection.recv(9)
-    return len(answer) == 9 and answer[3] == 4
+        response = connection.recv(9)
+    return len(response) == 9 and response[3] == 4
 
 
 class Upstream(BaseHTTPRequestHandler):

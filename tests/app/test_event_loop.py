@@ -47,8 +47,8 @@ def test_keys_that_take_two_seconds_do_not_stall_the_event_loop(bake: Bake, tmp_
         with site.logto.fault("/oidc/jwks", slow(2)), stalls_of(site) as stalls:
             start = time.monotonic()
             with ThreadPoolExecutor(3) as pool:
-                answers = list(pool.map(Browser.get, browsers, callbacks))
-            assert [answer.status_code for answer in answers] == [302] * 3
+                responses = list(pool.map(Browser.get, browsers, callbacks))
+            assert [response.status_code for response in responses] == [302] * 3
             assert time.monotonic() - start > 2
         # All requests shared one fetch of the keys.
         assert site.logto.calls("/oidc/jwks") == before + 1

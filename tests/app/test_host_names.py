@@ -193,16 +193,16 @@ def test_urls_of_the_app_come_from_the_configuration(
 ) -> None:
     site = sites(framework)
     headers = {"Host": host, "X-Forwarded-Host": host, "X-Requested-Host": host}
-    answer = httpx2.get(f"{site.url}/test/external", headers=headers).json()
+    response = httpx2.get(f"{site.url}/test/external", headers=headers).json()
     url = httpx2.URL(site.url)
-    assert answer["url"] == f"{site.url}/profile"
-    assert answer["host"] == f"localhost:{url.port}"
-    assert answer["page"] == f"{site.url}/test/external"
+    assert response["url"] == f"{site.url}/profile"
+    assert response["host"] == f"localhost:{url.port}"
+    assert response["page"] == f"{site.url}/test/external"
     # The framework itself redirects a missing slash at the end, and two slashes.
     for path in ("/test/books", "/test//external"):
-        answer = httpx2.get(site.url + path, headers={"Host": host})
-        if answer.status_code != 404:
-            location = answer.headers["Location"]
+        response = httpx2.get(site.url + path, headers={"Host": host})
+        if response.status_code != 404:
+            location = response.headers["Location"]
             assert location.startswith((f"{site.url}/", "/test/")), location
 
 
@@ -210,9 +210,9 @@ def test_urls_of_the_app_come_from_the_configuration(
 def test_behind_tls_urls_begin_with_https(bake: Bake, tmp_path: Path, framework: str) -> None:
     store = f"sqlite:///{tmp_path}/sessions.sqlite3"
     with serving(bake(framework=framework), framework, store, https=True) as site:
-        answer = httpx2.get(f"{site.url}/test/external").json()
-        assert answer["url"] == "https://books.example/profile"
-        assert answer["scheme"] == "https"
+        response = httpx2.get(f"{site.url}/test/external").json()
+        assert response["url"] == "https://books.example/profile"
+        assert response["scheme"] == "https"
         location = httpx2.get(f"{site.url}/test/books").headers["Location"]
         assert location in ("https://books.example/test/books/", "/test/books/")
 

@@ -126,7 +126,7 @@ class Traffic:
         self._users = users
         self._over = threading.Event()
         self.begun: dict[int, float] = {}
-        self.answers: list[tuple[float, float, str]] = []
+        self.responses: list[tuple[float, float, str]] = []
         self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(4)]
 
     def __enter__(self) -> "Traffic":
@@ -144,7 +144,7 @@ class Traffic:
         while not self._over.is_set():
             for user in users:
                 begun = time.monotonic()
-                self.answers.append((begun, *self._request(user)))
+                self.responses.append((begun, *self._request(user)))
                 # Users read for a moment, and the copies that start need the CPU, too.
                 if self._over.wait(0.005):
                     return
@@ -160,7 +160,7 @@ class Traffic:
         return time.monotonic(), "signed in" if signed_in else "signed out"
 
     def not_signed_in(self) -> list[tuple[float, float, str]]:
-        return [answer for answer in self.answers if answer[2] != "signed in"]
+        return [response for response in self.responses if response[2] != "signed in"]
 
 
 def signed_in_users(cluster: Cluster) -> list[httpx2.Client]:
@@ -170,9 +170,9 @@ def signed_in_users(cluster: Cluster) -> list[httpx2.Client]:
 
 
 def wait_until_all_have_looked(traffic: Traffic) -> None:
-    before = len(traffic.answers)
+    before = len(traffic.responses)
     deadline = time.monotonic() + 60
-    while len(traffic.answers) < before + USERS and time.monotonic() < deadline:
+    while len(traffic.responses) < before + USERS and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(SETTLED)
 
@@ -200,12 +200,12 @@ def test_copies_stop_and_start_and_nobody_is_signed_out(
                 assert outcome.startswith("lost"), outcome
                 assert begun <= gone, "a request failed that began after the copy was killed"
                 assert ended >= before
-            traffic.answers.clear()
+            traffic.responses.clear()
             copies[number] = stack.enter_context(site.copy(number))
             site.wait_for_copy(number, copies[number])
 
         # A rolling restart: after SIGTERM, each copy finishes the requests that it has begun.
-        traffic.answers.clear()
+        traffic.responses.clear()
         for number in (0, 1):
             copies[number].send(signal.SIGTERM)
             assert copies[number].exit_code() == 0
@@ -214,7 +214,7 @@ def test_copies_stop_and_start_and_nobody_is_signed_out(
             site.wait_for_copy(number, copies[number])
             wait_until_all_have_looked(traffic)
         assert traffic.not_signed_in() == []
-        assert len(traffic.answers) > USERS
+        assert len(traffic.responses) > USERS
 
     for user in users:
         assert "Alice Archer" in user.get("/").text
@@ -230,8 +230,8 @@ def test_a_sign_in_begun_with_one_copy_ends_with_the_other(
         begun = httpx2.get(f"{copies[0]}/sign-in")
         # The client would not send Secure cookies over plain HTTP, so the test sends them.
         cookies = "; ".join(header.split(";")[0] for header in begun.headers.get_list("set-cookie"))
-        answer = visitor.visit(begun.headers["location"], until=site.origin)
-        callback = answer.headers["location"].replace(site.origin, copies[1])
+        response = visitor.visit(begun.headers["location"], until=site.origin)
+        callback = response.headers["location"].replace(site.origin, copies[1])
         ended = httpx2.get(callback, headers={"Cookie": cookies})
         session = next(
             header.split(";")[0]

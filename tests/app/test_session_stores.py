@@ -195,13 +195,13 @@ def test_a_locked_file_is_a_503_and_loses_nothing(sites: Sites, framework: str) 
         lock_holder.execute("BEGIN EXCLUSIVE")
         start = time.monotonic()
         with ThreadPoolExecutor(3) as pool:
-            answers = list(pool.map(browser.get, ["/sign-in", callback, "/test/note?name=n1"]))
+            responses = list(pool.map(browser.get, ["/sign-in", callback, "/test/note?name=n1"]))
         # They waited in parallel, not one after the other.
         assert time.monotonic() - start < 9
-        assert [answer.status_code for answer in answers] == [503, 503, 503]
-        assert_says(answers[0], 503, DOWN, "/sign-in")
-        assert_says(answers[2], 503, DOWN, "/test/note?name=n1")
-        assert not [answer for answer in answers if "Set-Cookie" in answer.headers]
+        assert [response.status_code for response in responses] == [503, 503, 503]
+        assert_says(responses[0], 503, DOWN, "/sign-in")
+        assert_says(responses[2], 503, DOWN, "/test/note?name=n1")
+        assert not [response for response in responses if "Set-Cookie" in response.headers]
         assert browser.get("/readyz").status_code == 503
         # Requests that only read are not delayed.
         assert browser.is_signed_in

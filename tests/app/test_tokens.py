@@ -42,8 +42,8 @@ def test_twenty_requests_in_two_processes_refresh_once(
             return httpx2.get(url, cookies=cookies, timeout=30)
 
         with ThreadPoolExecutor(20) as pool:
-            answers = list(pool.map(request, range(20)))
-        assert {(a.status_code, a.text) for a in answers} == {(200, f"{ALICE} {{}}")}
+            responses = list(pool.map(request, range(20)))
+        assert {(a.status_code, a.text) for a in responses} == {(200, f"{ALICE} {{}}")}
         assert site.logto.calls("/oidc/token") == before + 1
 
 
@@ -119,8 +119,8 @@ def test_scripts_and_forms_are_notified_if_logto_has_ended_the_session(
         assert_says(page, 403, "Your text was not saved")
         assert 'href="/sign-in?next=/" target="_blank">Sign in in a new tab<' in page.text
         with ThreadPoolExecutor(2) as pool:
-            answers = list(pool.map(lambda b: b.get("/test/guarded"), [first, second]))
-        assert [a.headers.get("Location") for a in answers] == ["/sign-in?next=/test/guarded"] * 2
+            responses = list(pool.map(lambda b: b.get("/test/guarded"), [first, second]))
+        assert [a.headers.get("Location") for a in responses] == ["/sign-in?next=/test/guarded"] * 2
     assert not any(browser.is_signed_in for browser in (script, form, first, second))
 
 
@@ -170,14 +170,14 @@ def test_parallel_requests_wait_for_a_silent_logto_only_once(
 
     def request(path: str) -> tuple[str, float]:
         start = time.monotonic()
-        answer = httpx2.get(f"{site.url}{path}", cookies=cookies, timeout=30)
-        return answer.text[:12], time.monotonic() - start
+        response = httpx2.get(f"{site.url}{path}", cookies=cookies, timeout=30)
+        return response.text[:12], time.monotonic() - start
 
     with the_pause_after(site), site.logto.fault("/oidc/token", UNAVAILABLE["silent"]):
         with ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(request, ["/test/guarded"] * 4))
-        assert {text for text, _ in answers} == {ALICE}
-        assert max(seconds for _, seconds in answers) < 2 * TIME_LIMIT
+            responses = list(pool.map(request, ["/test/guarded"] * 4))
+        assert {text for text, _ in responses} == {ALICE}
+        assert max(seconds for _, seconds in responses) < 2 * TIME_LIMIT
         # The next request does not wait for Logto again.
         text, seconds = request("/test/guarded")
         assert text == ALICE

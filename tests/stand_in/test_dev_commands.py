@@ -253,8 +253,8 @@ def test_the_local_logto_runs_alone(project: BakedProject, tmp_path: Path) -> No
         page = httpx2.get(f"{endpoint}/oidc/auth", params=parameters, follow_redirects=True)
         assert "Sign in to <bdi>" in page.text
         parameters = {"client_id": "from-file", "post_logout_redirect_uri": HOME}
-        answer = httpx2.get(f"{endpoint}/oidc/session/end", params=parameters)
-        assert answer.headers["Location"] == HOME
+        response = httpx2.get(f"{endpoint}/oidc/session/end", params=parameters)
+        assert response.headers["Location"] == HOME
         process.press_ctrl_c()
         assert process.exit_code() == 0
         assert "Traceback" not in process.output

@@ -127,8 +127,8 @@ def test_a_wrong_or_missing_secret_is_refused(browser: Browser, secret: str | No
         form["client_secret"] = secret
     assert refused(browser.http.post("/oidc/token", data=form), 401, "invalid_client")
     if secret is not None:
-        answer = browser.http.post("/oidc/token", data=form, auth=(APP, secret))
-        assert refused(answer, 401, "invalid_client")
+        response = browser.http.post("/oidc/token", data=form, auth=(APP, secret))
+        assert refused(response, 401, "invalid_client")
 
 
 def test_the_secret_may_come_as_basic_authentication(browser: Browser) -> None:
@@ -138,9 +138,9 @@ def test_the_secret_may_come_as_basic_authentication(browser: Browser) -> None:
         "redirect_uri": CALLBACK,
         "code_verifier": VERIFIER,
     }
-    answer = browser.http.post("/oidc/token", data=form, auth=(APP, "any-text"))
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
+    response = browser.http.post("/oidc/token", data=form, auth=(APP, "any-text"))
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_a_made_up_code_shows_whether_the_secret_is_right(browser: Browser) -> None:
@@ -201,27 +201,29 @@ def test_an_organization_token_is_for_members(browser: Browser) -> None:
         tokens = browser.sign_in(
             user, scope=scope, resource=[ORGANIZATIONS, API], prompt="login consent"
         )
-        answer = browser.refresh(tokens["refresh_token"], organization_id="bookclub0001")
+        response = browser.refresh(tokens["refresh_token"], organization_id="bookclub0001")
         claims = browser.claims(
-            answer.json()["access_token"], "urn:logto:organization:bookclub0001"
+            response.json()["access_token"], "urn:logto:organization:bookclub0001"
         )
         assert claims["scope"] == granted
         assert browser.claims(tokens["id_token"], APP)["organizations"] == ["bookclub0001"]
     tokens = browser.sign_in("carol", scope=scope, prompt="login consent")
-    answer = browser.refresh(tokens["refresh_token"], organization_id="bookclub0001")
-    assert refused(answer, 403, "access_denied")
+    response = browser.refresh(tokens["refresh_token"], organization_id="bookclub0001")
+    assert refused(response, 403, "access_denied")
 
 
 def test_an_organization_token_needs_the_organizations_scope(browser: Browser) -> None:
-    answer = browser.refresh(browser.sign_in()["refresh_token"], organization_id="bookclub0001")
-    assert refused(answer, 403, "insufficient_scope")
+    response = browser.refresh(browser.sign_in()["refresh_token"], organization_id="bookclub0001")
+    assert refused(response, 403, "insufficient_scope")
 
 
 def test_a_resource_token_can_be_for_an_organization(browser: Browser) -> None:
     scope = f"{SCOPE} urn:logto:scope:organizations read:books write:books"
     tokens = browser.sign_in("bob", scope=scope, resource=[ORGANIZATIONS, API])
-    answer = browser.refresh(tokens["refresh_token"], resource=API, organization_id="bookclub0001")
-    claims = browser.claims(answer.json()["access_token"], API)
+    response = browser.refresh(
+        tokens["refresh_token"], resource=API, organization_id="bookclub0001"
+    )
+    claims = browser.claims(response.json()["access_token"], API)
     assert (claims["organization_id"], claims["scope"]) == ("bookclub0001", "read:books")
 
 
@@ -295,6 +297,6 @@ def test_a_suspended_user_is_refused_at_the_next_refresh(browser: Browser) -> No
     assert refused(browser.refresh(alice["refresh_token"]), 400, "invalid_grant")
     assert refused(browser.userinfo(alice["access_token"]), 401, "invalid_token")
     assert browser.refresh(bob["refresh_token"]).status_code == 200
-    answer = browser.choose(browser.interaction(), user="alice")
-    assert answer.status_code == 422
-    assert "suspended" in answer.text
+    response = browser.choose(browser.interaction(), user="alice")
+    assert response.status_code == 422
+    assert "suspended" in response.text

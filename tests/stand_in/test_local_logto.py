@@ -63,9 +63,9 @@ def test_the_local_logto_records_every_secret_and_every_request(browser: Browser
 
 def test_pictures_come_from_the_local_logto(browser: Browser) -> None:
     picture = browser.claims(browser.sign_in()["id_token"], APP)["picture"]
-    answer = httpx2.get(picture)
-    assert answer.headers["Content-Type"].startswith("image/svg+xml")
-    assert "<svg" in answer.text
+    response = httpx2.get(picture)
+    assert response.headers["Content-Type"].startswith("image/svg+xml")
+    assert "<svg" in response.text
     assert browser.http.get("/avatars/nobody.svg").status_code == 404
 
 
@@ -78,9 +78,9 @@ def test_users_keep_their_ids_after_a_restart(logto: Any) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "192.168.0.7:3001"])
 def test_a_foreign_host_header_is_refused(browser: Browser, host: str) -> None:
-    answer = browser.http.get("/oidc/jwks", headers={"Host": host})
-    assert answer.status_code == 400
-    assert "keys" not in answer.text
+    response = browser.http.get("/oidc/jwks", headers={"Host": host})
+    assert response.status_code == 400
+    assert "keys" not in response.text
 
 
 OTHER_SITES = [
@@ -119,9 +119,9 @@ def test_a_form_of_another_site_changes_nothing(browser: Browser, headers: dict[
         ("/sign-in", {"interaction": interaction, "new_user": "mallory"}),
         ("/sign-in", {"interaction": interaction, "cancel": "1"}),
     ):
-        answer = browser.http.post(path, data=form, headers=sent(browser, headers))
-        assert answer.status_code == 403
-        assert "another site" in answer.text
+        response = browser.http.post(path, data=form, headers=sent(browser, headers))
+        assert response.status_code == 403
+        assert "another site" in response.text
     assert not browser.logto.users["alice"].suspended
     assert list(browser.logto.sessions) == [session]
     assert set(browser.logto.users) == known
@@ -186,8 +186,8 @@ def test_the_sdk_signs_in_refreshes_and_reads_userinfo(browser: Browser) -> None
 
     async def journey() -> None:
         page = browser.http.get(await client.signIn(CALLBACK), follow_redirects=True)
-        answer = browser.choose(page.url.params["interaction"], user="bob")
-        await client.handleSignInCallback(answer.headers["Location"])
+        response = browser.choose(page.url.params["interaction"], user="bob")
+        await client.handleSignInCallback(response.headers["Location"])
         assert client.getIdTokenClaims().name == "Bob Baker"
 
         info = await client.fetchUserInfo()
@@ -217,8 +217,8 @@ def test_the_sdk_gets_an_invalid_grant_for_a_suspended_user(browser: Browser) ->
 
     async def journey() -> None:
         page = browser.http.get(await client.signIn(CALLBACK), follow_redirects=True)
-        answer = browser.choose(page.url.params["interaction"], user="alice")
-        await client.handleSignInCallback(answer.headers["Location"])
+        response = browser.choose(page.url.params["interaction"], user="alice")
+        await client.handleSignInCallback(response.headers["Location"])
         browser.logto.suspend("alice")
         memory.delete("accessTokenMap")
         with pytest.raises(LogtoException, match="invalid_grant"):

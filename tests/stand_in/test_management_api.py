@@ -53,8 +53,8 @@ def api(logto: Any) -> Iterator[httpx2.Client]:
 def test_the_management_api_accepts_only_its_token_with_the_scope_all(logto: Any) -> None:
     def status(bearer: str | None) -> tuple[int, str]:
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        answer = httpx2.get(f"{logto.endpoint}{APP}", headers=headers)
-        return answer.status_code, answer.json().get("code", "")
+        response = httpx2.get(f"{logto.endpoint}{APP}", headers=headers)
+        return response.status_code, response.json().get("code", "")
 
     logto.resources["https://api.example"] = ["all"]
     other = token(logto, resource="https://api.example").json()["access_token"]
@@ -77,15 +77,15 @@ def test_the_management_api_accepts_only_its_token_with_the_scope_all(logto: Any
 def test_a_wrong_request_for_a_token_is_refused(
     logto: Any, changes: dict[str, str], status: int, error: str
 ) -> None:
-    answer = token(logto, **changes)
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    response = token(logto, **changes)
+    assert (response.status_code, response.json()["error"]) == (status, error)
 
 
 def test_a_patch_replaces_the_whole_metadata(logto: Any, api: httpx2.Client) -> None:
     logto.application.backchannel_logout_uri = "https://books.example/backchannel-logout"
     metadata = {"redirectUris": ["https://books.example/callback"], "postLogoutRedirectUris": []}
-    answer = api.patch(APP, json={"oidcClientMetadata": metadata})
-    assert (answer.status_code, answer.json()["oidcClientMetadata"]) == (200, metadata)
+    response = api.patch(APP, json={"oidcClientMetadata": metadata})
+    assert (response.status_code, response.json()["oidcClientMetadata"]) == (200, metadata)
     assert logto.application.backchannel_logout_uri is None
     assert api.patch(APP, json={"oidcClientMetadata": {}}).status_code == 400
     assert api.get("/api/applications/nobody").status_code == 404
@@ -117,8 +117,8 @@ def test_applications_come_in_pages(api: httpx2.Client) -> None:
 
     def page(number: int, **query: Any) -> tuple[list[str], str]:
         parameters = {"types": "Traditional", "page": number, **query}
-        answer = api.get("/api/applications", params=parameters)
-        return [each["name"] for each in answer.json()], answer.headers["total-number"]
+        response = api.get("/api/applications", params=parameters)
+        return [each["name"] for each in response.json()], response.headers["total-number"]
 
     everything = ["bookstore", *(f"app {number}" for number in range(24))]
     assert page(1) == (everything[:20], "25")
@@ -180,9 +180,9 @@ def test_a_missing_field_is_named(api: httpx2.Client) -> None:
 def test_targets_are_replaced_and_unknown_targets_are_dropped_silently(api: httpx2.Client) -> None:
     def targets(*sent: str) -> Any:
         body = {"socialSignInConnectorTargets": sent}
-        answer = api.patch("/api/sign-in-exp", json=body)
-        assert answer.status_code == 200
-        return answer.json()["socialSignInConnectorTargets"]
+        response = api.patch("/api/sign-in-exp", json=body)
+        assert response.status_code == 200
+        return response.json()["socialSignInConnectorTargets"]
 
     assert targets("azuread") == []
     api.post("/api/connectors", json=CONNECTOR)

@@ -183,9 +183,9 @@ class Provider:
         return self.token(grant_type="authorization_code", **(sent | fields))
 
     def sign_in(self, **changes: str | None) -> dict[str, Any]:
-        answer = self.exchange(self.code(**changes))
-        assert answer.status_code == 200, answer.text
-        tokens: dict[str, Any] = answer.json()
+        response = self.exchange(self.code(**changes))
+        assert response.status_code == 200, response.text
+        tokens: dict[str, Any] = response.json()
         return tokens
 
     def userinfo(self, access_token: str) -> httpx2.Response:
@@ -198,13 +198,13 @@ class Provider:
 
     def is_signed_out(self) -> bool:
         """Return whether no user is signed in, so that a new sign-in needs the sign-in page."""
-        answer = self.authorize(prompt="none", scope="openid")
-        return callback_query(answer).get("error") == "login_required"
+        response = self.authorize(prompt="none", scope="openid")
+        return callback_query(response).get("error") == "login_required"
 
 
-def callback_query(answer: httpx2.Response) -> dict[str, str]:
-    assert answer.has_redirect_location, f"{answer.status_code}: {answer.text}"
-    url = httpx2.URL(answer.headers["location"])
+def callback_query(response: httpx2.Response) -> dict[str, str]:
+    assert response.has_redirect_location, f"{response.status_code}: {response.text}"
+    url = httpx2.URL(response.headers["location"])
     assert str(url).startswith(f"{APP}/callback")
     return dict(url.params)
 
@@ -215,9 +215,9 @@ def part(token: str, number: int) -> dict[str, Any]:
     return found
 
 
-def refusal(answer: httpx2.Response) -> tuple[int, str, str]:
-    body = answer.json()
-    return answer.status_code, body["error"], body["error_description"]
+def refusal(response: httpx2.Response) -> tuple[int, str, str]:
+    body = response.json()
+    return response.status_code, body["error"], body["error_description"]
 
 
 @pytest.fixture(
@@ -278,13 +278,13 @@ def test_the_key_is_public_and_for_es384(provider: Provider) -> None:
 
 
 def test_an_unknown_client_gets_no_redirect(provider: Provider) -> None:
-    answer = provider.authorize(client_id="another-app")
-    assert refusal(answer) == (400, "invalid_client", "client is invalid")
+    response = provider.authorize(client_id="another-app")
+    assert refusal(response) == (400, "invalid_client", "client is invalid")
 
 
 def test_an_unregistered_redirect_uri_gets_no_redirect(provider: Provider) -> None:
-    answer = provider.authorize(redirect_uri=f"{APP}/elsewhere")
-    assert refusal(answer) == (
+    response = provider.authorize(redirect_uri=f"{APP}/elsewhere")
+    assert refusal(response) == (
         400,
         "invalid_redirect_uri",
         "redirect_uri did not match any of the client's registered redirect_uris",
@@ -367,17 +367,17 @@ def test_a_code_that_is_used_again_revokes_the_tokens(provider: Provider) -> Non
     [{"code_verifier": "x" * 43}, {"redirect_uri": f"{APP}/elsewhere"}, {"code": "made-up"}],
 )
 def test_a_code_works_only_for_its_request(provider: Provider, changes: dict[str, str]) -> None:
-    answer = provider.exchange(**{"code": provider.code(), **changes})
-    assert refusal(answer) == (400, "invalid_grant", "grant request is invalid")
+    response = provider.exchange(**{"code": provider.code(), **changes})
+    assert refusal(response) == (400, "invalid_grant", "grant request is invalid")
 
 
 def test_a_wrong_secret_is_refused_before_the_code_is_checked(provider: Provider) -> None:
-    answer = provider.exchange("made-up", client_secret="wrong")
-    assert refusal(answer) == (401, "invalid_client", "client authentication failed")
+    response = provider.exchange("made-up", client_secret="wrong")
+    assert refusal(response) == (401, "invalid_client", "client authentication failed")
 
 
 def test_the_secret_may_come_in_the_header(provider: Provider) -> None:
-    answer = provider.visitor.http.post(
+    response = provider.visitor.http.post(
         f"{provider.endpoint}/oidc/token",
         auth=("bookstore", "secret"),
         data={
@@ -387,16 +387,16 @@ def test_the_secret_may_come_in_the_header(provider: Provider) -> None:
             "code_verifier": VERIFIER,
         },
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 def test_a_refresh_with_a_resource_gives_a_signed_token_for_it(provider: Provider) -> None:
     refresh_token = provider.sign_in()["refresh_token"]
     fields = {"refresh_token": refresh_token, "resource": RESOURCE}
-    answer = provider.token(grant_type="refresh_token", **fields).json()
-    assert part(answer["access_token"], 0).keys() == {"alg", "typ", "kid"}
-    assert part(answer["access_token"], 0)["typ"] == "at+jwt"
-    claims = part(answer["access_token"], 1)
+    response = provider.token(grant_type="refresh_token", **fields).json()
+    assert part(response["access_token"], 0).keys() == {"alg", "typ", "kid"}
+    assert part(response["access_token"], 0)["typ"] == "at+jwt"
+    claims = part(response["access_token"], 1)
     assert claims.keys() == {"jti", "sub", "iat", "exp", "scope", "client_id", "iss", "aud"}
     assert claims["aud"] == RESOURCE
     assert claims["scope"] == "read:books"
@@ -404,20 +404,20 @@ def test_a_refresh_with_a_resource_gives_a_signed_token_for_it(provider: Provide
 
 def test_a_refresh_token_is_not_rotated_while_it_is_young(provider: Provider) -> None:
     refresh_token = provider.sign_in()["refresh_token"]
-    answer = provider.token(grant_type="refresh_token", refresh_token=refresh_token).json()
-    assert answer["refresh_token"] == refresh_token
+    response = provider.token(grant_type="refresh_token", refresh_token=refresh_token).json()
+    assert response["refresh_token"] == refresh_token
 
 
 def test_a_resource_that_was_not_requested_at_the_sign_in_is_refused(provider: Provider) -> None:
     refresh_token = provider.sign_in(resource=None)["refresh_token"]
     fields = {"refresh_token": refresh_token, "resource": RESOURCE}
-    answer = provider.token(grant_type="refresh_token", **fields)
-    assert refusal(answer)[:2] == (400, "invalid_target")
+    response = provider.token(grant_type="refresh_token", **fields)
+    assert refusal(response)[:2] == (400, "invalid_target")
 
 
 def test_a_made_up_refresh_token_is_refused(provider: Provider) -> None:
-    answer = provider.token(grant_type="refresh_token", refresh_token="made-up")
-    assert refusal(answer) == (400, "invalid_grant", "grant request is invalid")
+    response = provider.token(grant_type="refresh_token", refresh_token="made-up")
+    assert refusal(response) == (400, "invalid_grant", "grant request is invalid")
 
 
 def test_userinfo_has_the_same_claims_as_the_id_token(provider: Provider) -> None:
@@ -428,9 +428,9 @@ def test_userinfo_has_the_same_claims_as_the_id_token(provider: Provider) -> Non
 
 
 def test_userinfo_refuses_a_made_up_token(provider: Provider) -> None:
-    answer = provider.userinfo("made-up")
-    assert refusal(answer) == (401, "invalid_token", "invalid token provided")
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    response = provider.userinfo("made-up")
+    assert refusal(response) == (401, "invalid_token", "invalid token provided")
+    assert response.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
 def test_a_sign_out_leads_back_to_the_app(provider: Provider) -> None:

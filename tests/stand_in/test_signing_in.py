@@ -12,8 +12,8 @@ def test_an_unknown_app_gets_a_400_and_no_redirect(browser: Browser) -> None:
 
 
 def test_an_unregistered_redirect_uri_gets_a_400_and_no_redirect(browser: Browser) -> None:
-    answer = browser.authorize(redirect_uri=f"{CALLBACK}/")
-    assert refused(answer, 400, "invalid_redirect_uri")
+    response = browser.authorize(redirect_uri=f"{CALLBACK}/")
+    assert refused(response, 400, "invalid_redirect_uri")
 
 
 def test_the_registration_can_change_while_it_runs(browser: Browser) -> None:
@@ -22,8 +22,8 @@ def test_the_registration_can_change_while_it_runs(browser: Browser) -> None:
 
 
 def test_a_sign_in_sends_code_state_and_issuer_to_the_app(browser: Browser) -> None:
-    answer = browser.choose(browser.interaction(), user="alice")
-    returned = query(answer)
+    response = browser.choose(browser.interaction(), user="alice")
+    returned = query(response)
     assert returned.keys() == {"code", "state", "iss"}
     assert returned["state"] == "the-state"
     assert returned["iss"] == f"{browser.logto.endpoint}/oidc"
@@ -99,8 +99,8 @@ def test_a_login_hint_focuses_the_user(browser: Browser) -> None:
 
 def test_a_new_user_can_register(browser: Browser) -> None:
     interaction = browser.interaction(first_screen="register")
-    answer = browser.choose(interaction, new_user="Grace Hopper", email="grace@example.com")
-    tokens = browser.exchange(query(answer)["code"]).json()
+    response = browser.choose(interaction, new_user="Grace Hopper", email="grace@example.com")
+    tokens = browser.exchange(query(response)["code"]).json()
     claims = browser.claims(tokens["id_token"], APP)
     assert (claims["name"], claims["username"]) == ("Grace Hopper", "grace_hopper")
     assert claims["email"] == "grace@example.com"
@@ -115,8 +115,8 @@ def test_two_users_of_the_same_name_get_two_accounts(browser: Browser) -> None:
 
 
 def test_a_user_from_microsoft_has_no_email_and_no_username(browser: Browser) -> None:
-    answer = browser.choose(browser.interaction(), connector="azuread")
-    claims = browser.claims(browser.exchange(query(answer)["code"]).json()["id_token"], APP)
+    response = browser.choose(browser.interaction(), connector="azuread")
+    claims = browser.claims(browser.exchange(query(response)["code"]).json()["id_token"], APP)
     assert claims["name"]
     assert claims["email"] is None
     assert claims["email_verified"] is False
@@ -133,10 +133,10 @@ def test_two_tabs_sign_in_independently(browser: Browser) -> None:
 def test_a_finished_sign_in_cannot_be_sent_again(browser: Browser) -> None:
     interaction = browser.interaction()
     browser.choose(interaction, user="alice")
-    answer = browser.choose(interaction, user="alice")
-    assert answer.status_code == 400
-    assert "This sign-in has expired" in answer.text
-    assert f'href="{HOME}"' in answer.text
+    response = browser.choose(interaction, user="alice")
+    assert response.status_code == 400
+    assert "This sign-in has expired" in response.text
+    assert f'href="{HOME}"' in response.text
 
 
 def test_an_expired_sign_in_without_an_app_links_to_the_start_page(browser: Browser) -> None:
@@ -145,11 +145,11 @@ def test_an_expired_sign_in_without_an_app_links_to_the_start_page(browser: Brow
 
 
 def test_the_404_page_says_that_the_real_logto_may_have_the_page(browser: Browser) -> None:
-    answer = browser.http.get("/account")
-    assert answer.status_code == 404
-    assert "There is no such page" in answer.text
-    assert "not the real Logto" in answer.text
-    assert f'href="{HOME}"' in answer.text
+    response = browser.http.get("/account")
+    assert response.status_code == 404
+    assert "There is no such page" in response.text
+    assert "not the real Logto" in response.text
+    assert f'href="{HOME}"' in response.text
 
 
 def test_a_second_sign_in_in_the_same_browser_shows_no_page(browser: Browser) -> None:

@@ -21,29 +21,29 @@ def end_session(browser: Browser, **parameters: str) -> httpx2.Response:
 
 def test_signing_out_redirects_to_the_registered_url(browser: Browser) -> None:
     browser.sign_in()
-    answer = end_session(browser, client_id=APP, post_logout_redirect_uri=HOME)
-    assert answer.headers["Location"] == HOME
+    response = end_session(browser, client_id=APP, post_logout_redirect_uri=HOME)
+    assert response.headers["Location"] == HOME
     assert browser.interaction(), "the next sign-in must show the sign-in page"
 
 
 def test_an_unregistered_url_is_refused_and_the_user_stays_signed_in(browser: Browser) -> None:
     browser.sign_in()
-    answer = end_session(browser, client_id=APP, post_logout_redirect_uri="https://evil.example/")
-    assert refused(answer, 400, "invalid_request")
+    response = end_session(browser, client_id=APP, post_logout_redirect_uri="https://evil.example/")
+    assert refused(response, 400, "invalid_request")
     assert "code" in query(browser.authorize())
 
 
 def test_an_unknown_app_cannot_sign_a_user_out(browser: Browser) -> None:
     browser.sign_in()
-    answer = end_session(browser, client_id="nobody", post_logout_redirect_uri=HOME)
-    assert refused(answer, 400, "invalid_client")
+    response = end_session(browser, client_id="nobody", post_logout_redirect_uri=HOME)
+    assert refused(response, 400, "invalid_client")
     assert "code" in query(browser.authorize())
 
 
 def test_signing_out_without_a_url_shows_a_page(browser: Browser) -> None:
     browser.sign_in()
-    answer = end_session(browser, client_id=APP)
-    assert (answer.status_code, "signed out" in answer.text) == (200, True)
+    response = end_session(browser, client_id=APP)
+    assert (response.status_code, "signed out" in response.text) == (200, True)
     assert browser.interaction()
 
 
@@ -207,5 +207,5 @@ def test_an_app_that_is_down_does_not_block_the_sign_out(receiver: Receiver) -> 
     with start(backchannel_logout_uri=dead) as logto:
         browser = Browser(logto)
         browser.sign_in()
-        answer = end_session(browser, client_id=APP, post_logout_redirect_uri=HOME)
-        assert answer.headers["Location"] == HOME
+        response = end_session(browser, client_id=APP, post_logout_redirect_uri=HOME)
+        assert response.headers["Location"] == HOME
