@@ -176,8 +176,8 @@ def test_sign_out_clears_the_cache_of_the_browser(
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    asked = browser.get("/sign-out", headers={"Sec-Fetch-Site": "cross-site"})
-    assert "Clear-Site-Data" not in asked.headers
+    question = browser.get("/sign-out", headers={"Sec-Fetch-Site": "cross-site"})
+    assert "Clear-Site-Data" not in question.headers
     with site.logto.fault(REVOCATION, fault) if fault else nullcontext():
         response = browser.post("/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
     # Not "cookies": that would end sign-ins in other tabs, and sessions of other apps on the host.

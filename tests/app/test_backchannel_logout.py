@@ -156,10 +156,10 @@ FORGED_LOGOUT_TOKENS: dict[str, Forgery] = {
     "valid for an hour": lambda logto: logto.logout_token(exp=int(time.time()) + 3600),
     "issued an hour ago": lambda logto: logto.logout_token(iat=int(time.time()) - 3600),
     "times as strings": lambda logto: logto.logout_token(exp=str(int(time.time()) + 60)),
-    "half a character as user": lambda logto: logto.logout_token(sub="\ud800"),
-    "half a character as session": lambda logto: logto.logout_token(sid="\ud800"),
-    "half a character as number": lambda logto: logto.logout_token(jti="\udfff"),
-    "half a character elsewhere": lambda logto: logto.logout_token(name="\ud800"),
+    "a lone surrogate as sub": lambda logto: logto.logout_token(sub="\ud800"),
+    "a lone surrogate as sid": lambda logto: logto.logout_token(sid="\ud800"),
+    "a lone surrogate as jti": lambda logto: logto.logout_token(jti="\udfff"),
+    "a lone surrogate elsewhere": lambda logto: logto.logout_token(name="\ud800"),
 }
 
 

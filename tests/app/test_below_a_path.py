@@ -148,8 +148,8 @@ def test_every_url_of_the_app_is_below_the_path(
     out = urlsplit(http.post(f"{ROOT}/sign-out").headers["Location"])
     assert parse_qs(out.query)["post_logout_redirect_uri"] == [f"{site.url}{ROOT}/"]
     # A request on another host is redirected to the same page below the path.
-    elsewhere = http.get(f"{ROOT}/profile?a=1", headers={"Host": "127.0.0.1"})
-    assert elsewhere.headers["Location"] == f"{site.url}{ROOT}/profile?a=1"
+    on_other_host = http.get(f"{ROOT}/profile?a=1", headers={"Host": "127.0.0.1"})
+    assert on_other_host.headers["Location"] == f"{site.url}{ROOT}/profile?a=1"
 
 
 @both_frameworks

@@ -69,7 +69,7 @@ def test_without_discovery_sign_in_is_unavailable(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     discovery = "/oidc/.well-known/openid-configuration"
-    elsewhere = changed(lambda document: document | {"issuer": "https://evil.example/oidc"})
+    other_issuer = changed(lambda document: document | {"issuer": "https://evil.example/oidc"})
     session_url = f"sqlite:///{tmp_path}/sessions.sqlite3"
     with serving(bake(framework=framework), framework, session_url) as site:
         browser = site.browser()
@@ -77,8 +77,8 @@ def test_without_discovery_sign_in_is_unavailable(
             response = browser.get("/sign-up?next=/profile")
             assert_says(response, 503, "Sign-in is unavailable", "/sign-up?next=/profile")
             assert "bookstore-session" not in response.headers.get("Set-Cookie", "")
-        # `elsewhere` is there twice, because the app must not cache a refused document.
-        for fault in (*UNAVAILABLE.values(), elsewhere, elsewhere):
+        # `other_issuer` is there twice, because the app must not cache a refused document.
+        for fault in (*UNAVAILABLE.values(), other_issuer, other_issuer):
             with site.logto.fault(discovery, fault):
                 assert_says(browser.get("/sign-in"), 503, "Sign-in is unavailable", "/sign-in")
         with site.logto.fault(discovery, answer("502 Bad Gateway", MARKER, "text/html")):
@@ -195,21 +195,21 @@ def test_an_invalid_id_token_signs_nobody_in(sites: Sites, framework: str, forge
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    stranger = site.browser()
-    callback = stranger.answer(stranger.start("/sign-in?next=/profile"), user="bob")
+    new_browser = site.browser()
+    callback = new_browser.answer(new_browser.start("/sign-in?next=/profile"), user="bob")
 
     def forged(tokens: dict[str, Any]) -> dict[str, Any]:
         claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
         return tokens | {"id_token": forge(site.logto, claims)}
 
     with site.log_lines() as lines, site.logto.fault("/oidc/token", changed(forged)):
-        response = stranger.get(callback)
+        response = new_browser.get(callback)
     if forge in (FORGED_ID_TOKENS["a number"], FORGED_ID_TOKENS["issued tomorrow"]):
         assert_says(response, 503, "Sign-in is unavailable", "/sign-in?next=/profile")
     else:
         assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/profile")
         assert any("Sign-in refused: " in line for line in lines)
-    assert not stranger.is_signed_in
+    assert not new_browser.is_signed_in
     assert browser.is_signed_in
 
 
@@ -218,8 +218,8 @@ def test_the_tokens_of_an_incomplete_response_are_not_logged(sites: Sites, frame
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start())
-    lacking = changed(lambda tokens: without(tokens, "expires_in"))
-    with site.log_lines() as lines, site.logto.fault("/oidc/token", lacking):
+    incomplete = changed(lambda tokens: without(tokens, "expires_in"))
+    with site.log_lines() as lines, site.logto.fault("/oidc/token", incomplete):
         assert_says(browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
     log = "\n".join(lines)
     assert "expires_in" in log

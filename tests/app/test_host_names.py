@@ -17,7 +17,7 @@ PAGES = (
     "/profile",
     "/test/guarded?tab=1&name=caf%C3%A9%26x",
 )
-ODD = (
+STRANGE_HOSTS = (
     "evil.example",
     "evil.example:80",
     "EVIL.example.",
@@ -137,7 +137,7 @@ def test_no_host_header_redirects_out_of_the_app(sites: Sites, framework: str) -
     url = httpx2.URL(site.url)
     connection = HTTPConnection(url.host, url.port, timeout=10)
     redirects = 0
-    for host in ODD:
+    for host in STRANGE_HOSTS:
         for path in (
             "/profile",
             "/test/guarded?next=//evil.example",
@@ -164,10 +164,10 @@ def test_another_host_redirects_to_the_configured_host_each_time(
 ) -> None:
     site = sites(framework)
     browser = site.browser()
-    elsewhere = site.url.replace("localhost", "127.0.0.1")
+    other_host = site.url.replace("localhost", "127.0.0.1")
     # The user opens two tabs, reloads, or goes back and tries again.
     for _ in range(3):
-        page, _ = follow(browser, f"{elsewhere}/profile", site.url)
+        page, _ = follow(browser, f"{other_host}/profile", site.url)
     assert browser.get(browser.answer(page)).headers["Location"] == "/profile"
 
 

@@ -13,11 +13,11 @@ from sites import Fault, FaultyLogto, Site, assert_says, both_frameworks, change
 from token_faults import ALICE, DISCOVERY, Sites, id_token, with_expired_token
 
 Sign = Callable[[FaultyLogto, dict[str, Any]], str]
-HALF = "\ud800"
+SURROGATE = "\ud800"
 """Half of a surrogate pair: JSON can encode it, and UTF-8 cannot."""
 
 
-def saying(**changes: Any) -> Sign:
+def with_claims(**changes: Any) -> Sign:
     """Sign an ID token with these claims. A change to None removes the claim."""
 
     def sign(logto: FaultyLogto, claims: dict[str, Any]) -> str:
@@ -27,54 +27,57 @@ def saying(**changes: Any) -> Sign:
     return sign
 
 
-def headed(**header: Any) -> Sign:
+def with_header(**header: Any) -> Sign:
     """Sign the valid claims under this header."""
     return lambda logto, claims: logto.signed(header, claims)
 
 
 ACCEPTED: dict[str, Sign] = {
-    "one audience in a list": saying(aud=["test-app"]),
-    "the app as authorized party": saying(azp="test-app"),
-    "typ JWT": headed(typ="JWT"),
-    "no sid": saying(sid=None),
-    "no name": saying(name=None, username=None, email=None, picture=None),
+    "one audience in a list": with_claims(aud=["test-app"]),
+    "the app as authorized party": with_claims(azp="test-app"),
+    "typ JWT": with_header(typ="JWT"),
+    "no sid": with_claims(sid=None),
+    "no name": with_claims(name=None, username=None, email=None, picture=None),
     "null as name": lambda logto, claims: logto.signed({}, claims | {"name": None}),
-    "claims of other kinds": saying(address={"country": "NZ"}, age=5),
-    "roles": saying(roles=["admin"], organizations=["a1"], organization_roles=["a1:editor"]),
+    "claims of other kinds": with_claims(address={"country": "NZ"}, age=5),
+    "roles": with_claims(roles=["admin"], organizations=["a1"], organization_roles=["a1:editor"]),
     "null as roles": lambda logto, claims: logto.signed({}, claims | {"roles": None}),
 }
 REFUSED: dict[str, Sign] = {
-    "two audiences": saying(aud=["test-app", "other-app"]),
-    "the app twice": saying(aud=["test-app", "test-app"]),
-    "another authorized party": saying(azp="other-app"),
-    "an authorized party that is no text": saying(azp=["test-app"]),
-    "two audiences and the app as authorized party": saying(
+    "two audiences": with_claims(aud=["test-app", "other-app"]),
+    "the app twice": with_claims(aud=["test-app", "test-app"]),
+    "another authorized party": with_claims(azp="other-app"),
+    "an authorized party that is no text": with_claims(azp=["test-app"]),
+    "two audiences and the app as authorized party": with_claims(
         aud=["test-app", "other-app"], azp="test-app"
     ),
-    "no nonce": saying(nonce=None),
-    "an empty nonce": saying(nonce=""),
-    "another nonce": saying(nonce="n" * 22),
+    "no nonce": with_claims(nonce=None),
+    "an empty nonce": with_claims(nonce=""),
+    "another nonce": with_claims(nonce="n" * 22),
     "the nonce in a list": lambda logto, claims: logto.signed(
         {}, claims | {"nonce": [claims["nonce"]]}
     ),
-    "an access token's typ": headed(typ="at+jwt"),
-    "a logout token's typ": headed(typ="logout+jwt"),
-    "the long form of a typ": headed(typ="application/at+jwt"),
-    "a number as session": saying(sid=7),
+    "an access token's typ": with_header(typ="at+jwt"),
+    "a logout token's typ": with_header(typ="logout+jwt"),
+    "the long form of a typ": with_header(typ="application/at+jwt"),
+    "a number as session": with_claims(sid=7),
     "exp as text": lambda logto, claims: logto.signed({}, claims | {"exp": str(claims["exp"])}),
     "iat as text": lambda logto, claims: logto.signed({}, claims | {"iat": str(claims["iat"])}),
-    "nbf as text": saying(nbf="1"),
-    **{f"a number as {name}": saying(**{name: 5}) for name in ("name", "username")},
-    **{f"a list as {name}": saying(**{name: ["a"]}) for name in ("email", "picture")},
+    "nbf as text": with_claims(nbf="1"),
+    **{f"a number as {name}": with_claims(**{name: 5}) for name in ("name", "username")},
+    **{f"a list as {name}": with_claims(**{name: ["a"]}) for name in ("email", "picture")},
     **{
-        f"{kind} as {name}": saying(**{name: value})
+        f"{kind} as {name}": with_claims(**{name: value})
         for name in ("roles", "organizations", "organization_roles")
         for kind, value in (("a text", "admin"), ("an object", {"admin": 1}), ("a list", [["a"]]))
     },
-    "an object as name": saying(name={"first": "Alice"}),
-    "true as picture": saying(picture=True),
-    **{f"half a character in {name}": saying(**{name: HALF}) for name in ("sub", "sid", "name")},
-    "half a character in another claim": saying(address={"country": [HALF]}),
+    "an object as name": with_claims(name={"first": "Alice"}),
+    "true as picture": with_claims(picture=True),
+    **{
+        f"a lone surrogate in {name}": with_claims(**{name: SURROGATE})
+        for name in ("sub", "sid", "name")
+    },
+    "a lone surrogate in another claim": with_claims(address={"country": [SURROGATE]}),
 }
 
 
@@ -141,7 +144,7 @@ def test_an_at_hash_must_match_the_access_token(sites: Sites, framework: str) ->
         lambda access_token: at_hash(access_token)[:-1],
         lambda _: "",
         lambda access_token: [at_hash(access_token)],
-        lambda _: HALF,
+        lambda _: SURROGATE,
     ]
     for of in wrong:
         with site.logto.fault("/oidc/token", with_at_hash(site, of)):
@@ -216,7 +219,7 @@ def test_a_callback_needs_no_iss_if_logto_announces_none(
         "another nonce",
         "an access token's typ",
         "a number as name",
-        "half a character in name",
+        "a lone surrogate in name",
     ],
 )
 def test_a_refreshed_id_token_that_breaks_a_rule_ends_the_session(
@@ -231,7 +234,7 @@ def test_a_refreshed_id_token_that_breaks_a_rule_ends_the_session(
 
 
 @both_frameworks
-@pytest.mark.parametrize("sign", [saying(), saying(nonce=None)], ids=["the same", "none"])
+@pytest.mark.parametrize("sign", [with_claims(), with_claims(nonce=None)], ids=["the same", "none"])
 def test_a_refreshed_id_token_with_the_same_nonce_or_none_keeps_the_session(
     sites: Sites, framework: str, sign: Sign
 ) -> None:
@@ -250,7 +253,7 @@ def test_a_claim_that_a_refreshed_id_token_lacks_is_removed(sites: Sites, framew
     site = sites(framework)
     browser = with_expired_token(site)
     assert "<bdi>Alice Archer</bdi>" in browser.get("/").text
-    with site.logto.fault("/oidc/token", fault_of(site, saying(name=None))):
+    with site.logto.fault("/oidc/token", fault_of(site, with_claims(name=None))):
         assert browser.get("/test/guarded").text.startswith(ALICE)
     assert "<bdi>alice</bdi>" in browser.get("/").text
 
@@ -269,12 +272,12 @@ def test_no_claim_of_userinfo_causes_an_error_of_the_app(sites: Sites, framework
     browser = site.browser()
     browser.sign_in()
     for changes in (
-        {"name": HALF},
-        {"sub": HALF},
-        {"custom_data": {"a": [HALF]}},
+        {"name": SURROGATE},
+        {"sub": SURROGATE},
+        {"custom_data": {"a": [SURROGATE]}},
         {"email": 5},
         {"created_at": "yesterday"},
-        {"updated_at": HALF},
+        {"updated_at": SURROGATE},
         {"created_at": 10**30},
         {"updated_at": -1e300},
         {"created_at": [5]},
@@ -290,7 +293,7 @@ def test_no_claim_of_userinfo_causes_an_error_of_the_app(sites: Sites, framework
 @both_frameworks
 def test_no_time_in_an_id_token_causes_an_error_of_the_app(sites: Sites, framework: str) -> None:
     site = sites(framework)
-    sign = saying(created_at="yesterday", updated_at=10**30)
+    sign = with_claims(created_at="yesterday", updated_at=10**30)
     browser = site.browser()
     with site.logto.fault("/oidc/token", fault_of(site, sign)):
         browser.sign_in()

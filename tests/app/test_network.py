@@ -80,10 +80,10 @@ def test_a_proxy_that_fails_is_named_in_the_log_and_signs_nobody_out(
     site, network = office.site, office.network
     with site.logto.expired_tokens():
         browser, _ = office.sign_in()
-    stranger = site.browser()
-    callback = stranger.answer(network.local(stranger.start()))
+    new_browser = site.browser()
+    callback = new_browser.answer(network.local(new_browser.start()))
     with the_pause_after(site), site.log_lines() as lines, network.proxy_away():
-        assert_says(stranger.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
+        assert_says(new_browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
         assert browser.get("/test/guarded").text.startswith(ALICE)
     assert (
         len([line for line in lines if f"through the proxy {network.proxy.address}" in line]) == 2

@@ -83,10 +83,10 @@ def test_without_the_store_pages_have_no_navigation(
     with serving(bake(framework=framework), framework, f"sqlite:///{database}") as site:
         browser = site.browser()
         browser.http.cookies.set("bookstore-session", "of-an-earlier-file".ljust(43, "x"))
-        down, elsewhere = browser.get("/profile"), browser.get("/nowhere")
+        down, not_found = browser.get("/profile"), browser.get("/nowhere")
         assert_says(down, 503, "This page is unavailable", "/profile")
-        assert_says(elsewhere, 404, "There is no such page")
-        for response in (down, elsewhere):
+        assert_says(not_found, 404, "There is no such page")
+        for response in (down, not_found):
             assert "<nav" not in response.text
             assert HOME in response.text
 
@@ -139,7 +139,7 @@ def test_a_404_page_has_no_id_and_no_retry_link(sites: Sites, framework: str) ->
 
 
 @contextmanager
-def with_a_mistake(bake: Bake, framework: str, folder: Path) -> Iterator[Browser]:
+def app_with_broken_link(bake: Bake, framework: str, folder: Path) -> Iterator[Browser]:
     """Serve an app whose navigation has a link to a view that does not exist."""
     project = BakedProject(folder / "bookstore", {"framework": framework})
     shutil.copytree(bake(framework=framework).path, project.path)
@@ -157,7 +157,7 @@ def with_a_mistake(bake: Bake, framework: str, folder: Path) -> Iterator[Browser
 def test_with_a_mistake_in_the_navigation_the_error_page_is_still_shown(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
-    with with_a_mistake(bake, framework, tmp_path) as browser:
+    with app_with_broken_link(bake, framework, tmp_path) as browser:
         browser.sign_in()
         response: Any = browser.get("/")
         assert_says(response, 500, "Something went wrong", "/")

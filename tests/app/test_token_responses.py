@@ -113,11 +113,11 @@ def test_if_logto_refuses_the_app_the_log_names_the_variables_and_sessions_conti
     sites: Sites, framework: str, fault: Fault
 ) -> None:
     site = sites(framework)
-    signed_in, stranger = with_expired_token(site), site.browser()
-    callback = stranger.answer(stranger.start())
+    signed_in, new_browser = with_expired_token(site), site.browser()
+    callback = new_browser.answer(new_browser.start())
     with the_pause_after(site), site.logto.fault("/oidc/token", fault):
         with site.log_lines() as at_sign_in:
-            assert_says(stranger.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
+            assert_says(new_browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
         with site.log_lines() as at_refresh:
             assert signed_in.get("/test/guarded").text.startswith(ALICE)
     for lines in (at_sign_in, at_refresh):
@@ -239,10 +239,10 @@ def test_invalid_userinfo_of_one_user_causes_no_pause(
 @both_frameworks
 def test_a_bug_in_the_app_is_a_500_with_a_traceback(sites: Sites, framework: str) -> None:
     site = sites(framework)
-    signed_in, stranger = with_expired_token(site), site.browser()
-    callback = stranger.answer(stranger.start())
+    signed_in, new_browser = with_expired_token(site), site.browser()
+    callback = new_browser.answer(new_browser.start())
     bug: dict[str, Any] = {"headers": {"X-Test-Bug": "yes"}}
-    for path, browser in {callback: stranger, "/test/guarded": signed_in}.items():
+    for path, browser in {callback: new_browser, "/test/guarded": signed_in}.items():
         with site.log_lines() as lines:
             assert_says(browser.get(path, **bug), 500, "Something went wrong")
         log = "\n".join(lines)

@@ -85,19 +85,19 @@ def test_a_suspended_user_is_noticed_when_the_token_expires(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
-    now, later = site.browser(), with_expired_token(site, user="bob")
-    now.sign_in(user="bob")
+    valid, expired = site.browser(), with_expired_token(site, user="bob")
+    valid.sign_in(user="bob")
     site.logto.local.suspend("bob")
     try:
         calls = len(site.logto.local.requests)
-        assert now.get("/test/guarded").status_code == 200
+        assert valid.get("/test/guarded").status_code == 200
         assert len(site.logto.local.requests) == calls
 
         with site.log_lines() as lines:
-            response = later.get("/test/guarded?a=1&b=%26")
+            response = expired.get("/test/guarded?a=1&b=%26")
         assert response.headers["Location"] == "/sign-in?next=/test/guarded?a%3D1%26b%3D%2526"
         assert any("invalid_grant" in line and "p8d2w5t1z6bo" in line for line in lines)
-        assert not later.is_signed_in
+        assert not expired.is_signed_in
     finally:
         site.logto.local.users["bob"].suspended = False
 

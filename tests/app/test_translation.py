@@ -19,7 +19,7 @@ TEXT = re.compile(r"[A-Z].*|.* .*|yes|no")
 OTHER_LETTERS = str.maketrans(
     string.ascii_letters, "ö" * len(string.ascii_lowercase) + "Ö" * len(string.ascii_uppercase)
 )
-NO_WORDS = {
+NAMES = {
     "Bookstore",
     "Alice Archer",
     "alice@example.com",
@@ -85,7 +85,7 @@ def english(page: str) -> list[str]:
     found = []
     for text in reader.texts:
         rest = text.strip()
-        for name in sorted(NO_WORDS, key=len, reverse=True):
+        for name in sorted(NAMES, key=len, reverse=True):
             rest = rest.replace(name, "")
         if re.search("[A-Za-z]{2}", rest):
             found.append(text.strip())

@@ -127,7 +127,7 @@ def test_a_check_that_fails_names_the_proxy_and_not_its_password(
 ) -> None:
     office = offices(framework).at(ENDPOINT)
     proxy = office.network.proxy
-    url, endpoint, address = {
+    url, endpoint, proxy_host = {
         "dead": (f"http://company:{PASSWORD}@127.0.0.1:9", ENDPOINT, "127.0.0.1:9"),
         "wrong password": (
             f"http://company:no-{PASSWORD}@{proxy.address}",
@@ -139,13 +139,13 @@ def test_a_check_that_fails_names_the_proxy_and_not_its_password(
     done = office.check(endpoint, **proxies(https=url), **office.trusted)
     assert done.failed == ["endpoint"]
     found = done.checks["endpoint"]["found"]
-    assert found.endswith(f", through the proxy {address}")
+    assert found.endswith(f", through the proxy {proxy_host}")
     assert "no such host" not in found
     assert ("the proxy cannot be reached" in found) == (name == "dead")
     variables = {"LOGTO_ENDPOINT": endpoint} | proxies(https=url) | office.trusted
     done = office.commands("provision", **variables)
     assert done.code == 1
-    assert f"through the proxy {address}" in done.errors
+    assert f"through the proxy {proxy_host}" in done.errors
     assert PASSWORD not in done.text
 
 

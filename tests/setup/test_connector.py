@@ -54,7 +54,7 @@ def connector(node: str) -> Connector:
     if not (ROOT / "tests/node/node_modules/@logto/connector-azuread").exists():
         missing("npm packages")
 
-    def ask(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def sign_in_urls(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         done = subprocess.run(
             [node, "connector.mjs"],
             cwd=ROOT / "tests/node",
@@ -68,7 +68,7 @@ def connector(node: str) -> Connector:
         outcomes: list[dict[str, Any]] = json.loads(done.stdout)
         return outcomes
 
-    return ask
+    return sign_in_urls
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ class Receiver(HTTPServer):
         self.arrived = threading.Event()
 
     def logout_token(self) -> str:
-        assert self.arrived.wait(5), "no logout token came"
+        assert self.arrived.wait(5), "no logout token arrived"
         ((content_type, body),) = self.received
         assert content_type == "application/x-www-form-urlencoded"
         ((name, (token,)),) = parse_qs(body).items()
@@ -177,7 +177,7 @@ def test_a_suspension_and_its_end_send_a_signed_webhook_to_the_app(
     hook = logto.add_hook(KEY, name="ours", events=["User.Deleted", event], config=url)
     connected.http.post("/", data={button: "alice"})
     assert logto.users["alice"].suspended is suspended
-    assert receiver.arrived.wait(5), "no webhook came"
+    assert receiver.arrived.wait(5), "no webhook arrived"
     ((content_type, body),), (headers,) = receiver.received, receiver.headers
     assert content_type == "application/json"
     expected = hmac.new(KEY.encode(), body.encode(), "sha256").hexdigest()
