@@ -1,4 +1,4 @@
-"""The API's responses to calls, from other web pages too, and its description."""
+"""The API: responses to requests, CORS for other web pages, and the OpenAPI description."""
 
 import subprocess
 import sys
@@ -23,10 +23,10 @@ def test_a_call_without_a_token_gets_a_challenge_without_an_error(
     site: Site, framework: str, authorization: str | None
 ) -> None:
     headers = {"Authorization": authorization} if authorization else {}
-    answer = call(site, headers=headers)
-    assert answer.status_code == 401
-    assert challenge(answer) == {}
-    assert set(answer.json()) == {"error", "message"}
+    response = call(site, headers=headers)
+    assert response.status_code == 401
+    assert challenge(response) == {}
+    assert set(response.json()) == {"error", "message"}
 
 
 @both_frameworks
@@ -41,14 +41,14 @@ def test_capitals_and_a_second_space_in_the_scheme_are_accepted(
 @both_frameworks
 def test_a_token_in_the_query_and_a_second_token_are_refused(site: Site, framework: str) -> None:
     good = token(site.logto)
-    for answer in (
+    for response in (
         call(site, params={"access_token": good}),
         call(site, good, params={"access_token": good}),
         call(site, f"{good} {good}"),
         call(site, f"{good}, Bearer {good}"),
         HTTP.get(f"{site.url}/api/me", headers=[("Authorization", f"Bearer {good}")] * 2),
     ):
-        assert_refused(answer, 400, "invalid_request")
+        assert_refused(response, 400, "invalid_request")
 
 
 @both_frameworks
@@ -57,14 +57,14 @@ def test_a_token_of_15_kb_is_accepted_and_a_token_of_17_kb_is_refused(
 ) -> None:
     scopes = " ".join(f"write:shelf-{number:03}" for number in range(500))
     large = token_of(site, 15 * 1024, scope=f"read:books {scopes}")
-    answer = call(site, large, "/api/test/token")
-    assert (answer.status_code, len(answer.json()["scopes"])) == (200, 501)
+    response = call(site, large, "/api/test/token")
+    assert (response.status_code, len(response.json()["scopes"])) == (200, 501)
     assert call(site, large, "/api/books").status_code == 200
     assert_refused(call(site, token_of(site, 17 * 1024)), 401, "invalid_token")
 
 
 def token_of(site: Site, size: int, **claims: Any) -> str:
-    """An access token of about so many characters, most of them in one claim."""
+    """Return an access token of about `size` characters, most of them in one claim."""
     without = len(token(site.logto, filling="", **claims))
     made = token(site.logto, filling="x" * ((size - without) * 3 // 4), **claims)
     assert size - 4 <= len(made) <= size + 4
@@ -73,15 +73,15 @@ def token_of(site: Site, size: int, **claims: Any) -> str:
 
 @both_frameworks
 def test_a_refusal_names_all_required_scopes(site: Site, framework: str) -> None:
-    answer = call(site, token(site.logto, scope="read:books read"), "/api/test/both")
-    assert_refused_for_scope(answer, "read:books write:books")
-    answer = call(site, token(site.logto, scope=None), "/api/books")
-    assert_refused_for_scope(answer, "read:books")
+    response = call(site, token(site.logto, scope="read:books read"), "/api/test/both")
+    assert_refused_for_scope(response, "read:books write:books")
+    response = call(site, token(site.logto, scope=None), "/api/books")
+    assert_refused_for_scope(response, "read:books")
 
 
-def assert_refused_for_scope(answer: httpx2.Response, scope: str) -> None:
-    assert_refused(answer, 403, "insufficient_scope")
-    assert challenge(answer)["scope"] == scope
+def assert_refused_for_scope(response: httpx2.Response, scope: str) -> None:
+    assert_refused(response, 403, "insufficient_scope")
+    assert challenge(response)["scope"] == scope
 
 
 @both_frameworks
@@ -96,24 +96,24 @@ def assert_refused_for_scope(answer: httpx2.Response, scope: str) -> None:
 def test_every_error_is_json_even_if_the_client_accepts_html(
     site: Site, framework: str, method: str, path: str, status: int, error: str
 ) -> None:
-    answer = call(site, path=path, method=method, headers={"Accept": "text/html"})
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
-    assert set(answer.json()) == {"error", "message"}
-    assert "fault of the app" not in answer.text
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert ("Allow" in answer.headers) == (status == 405)
+    response = call(site, path=path, method=method, headers={"Accept": "text/html"})
+    assert (response.status_code, response.json()["error"]) == (status, error)
+    assert set(response.json()) == {"error", "message"}
+    assert "fault of the app" not in response.text
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert ("Allow" in response.headers) == (status == 405)
 
 
 @both_frameworks
 @pytest.mark.parametrize("content", [b'{"title": "Kindred"', b"\xff", b"[" * 50_000])
 def test_a_body_that_is_not_a_book_is_refused(site: Site, framework: str, content: bytes) -> None:
     headers = {"Content-Type": "application/json"}
-    answer = call(
+    response = call(
         site, token(site.logto), "/api/books", method="POST", content=content, headers=headers
     )
-    assert answer.status_code == 400
-    assert set(answer.json()) == {"error", "message"}
+    assert response.status_code == 400
+    assert set(response.json()) == {"error", "message"}
 
 
 @both_frameworks
@@ -123,66 +123,71 @@ def test_a_body_that_is_not_a_book_is_refused(site: Site, framework: str, conten
 def test_a_body_that_arrives_late_does_not_close_the_connection(
     site: Site, framework: str, path: str, status: int
 ) -> None:
-    # Else the server hangs up and says so to nobody; behind a proxy, on other people as well.
-    address = httpx2.URL(site.url)
-    connection = HTTPConnection(address.host, address.port, timeout=10)
+    # granian drops the connection if the app leaves the body unread. Behind a proxy, that breaks
+    # the request of another user.
+    url = httpx2.URL(site.url)
+    connection = HTTPConnection(url.host, url.port, timeout=10)
     connection.putrequest("POST", path)
     connection.putheader("Content-Length", "2")
     connection.endheaders()
     time.sleep(0.2)
     connection.send(b"{}")
-    answer = connection.getresponse()
-    assert answer.status == status
-    answer.read()
-    # It would open another one by itself.
+    response = connection.getresponse()
+    assert response.status == status
+    response.read()
+    # HTTPConnection would open a new connection after a close.
     connection.auto_open = 0
     connection.request("GET", "/healthz")
     assert connection.getresponse().status == 200
     connection.close()
 
 
-# Other web pages
+# CORS: requests from other web pages
 
 
 @both_frameworks
 @pytest.mark.parametrize("origin", [PAGE, "http://localhost:5173"])
 def test_pages_of_allowed_origins_may_call_the_api(site: Site, framework: str, origin: str) -> None:
     requested = "authorization,content-type,traceparent"
-    asked = {
+    headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": requested,
     }
-    preflight = call(site, path="/api/books", method="OPTIONS", headers=asked)
+    preflight = call(site, path="/api/books", method="OPTIONS", headers=headers)
     assert preflight.status_code == 200
     assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
     assert preflight.headers["Access-Control-Allow-Headers"] == requested
     assert int(preflight.headers["Access-Control-Max-Age"]) > 0
     refused = call(site, headers={"Origin": origin})
     found = call(site, token(site.logto), headers={"Origin": origin})
-    for answer in (refused, found):
-        exposed = names(answer, "Access-Control-Expose-Headers")
+    for response in (refused, found):
+        exposed = names(response, "Access-Control-Expose-Headers")
         assert {"x-request-id", "www-authenticate", "retry-after"} <= exposed
-    for answer in (preflight, refused, found):
-        assert answer.headers["Access-Control-Allow-Origin"] == origin
-        assert "Origin" in answer.headers["Vary"]
-        assert "Access-Control-Allow-Credentials" not in answer.headers
+    for response in (preflight, refused, found):
+        assert response.headers["Access-Control-Allow-Origin"] == origin
+        assert "Origin" in response.headers["Vary"]
+        assert "Access-Control-Allow-Credentials" not in response.headers
 
 
-def names(answer: httpx2.Response, header: str) -> set[str]:
-    """The names of headers that this header lists, in lower case."""
-    return {name.strip().lower() for name in answer.headers.get(header, "").split(",") if name}
+def names(response: httpx2.Response, header: str) -> set[str]:
+    """Return the header names that this header lists, in lower case."""
+    return {name.strip().lower() for name in response.headers.get(header, "").split(",") if name}
 
 
-TRACERS = "authorization,baggage,if-none-match,sentry-trace,traceparent,tracestate,x-request-id"
+TRACING_HEADERS = (
+    "authorization,baggage,if-none-match,sentry-trace,traceparent,tracestate,x-request-id"
+)
 
 
 @both_frameworks
-@pytest.mark.parametrize("requested", [TRACERS, "x-requested-with", "Traceparent, BAGGAGE , x_1"])
+@pytest.mark.parametrize(
+    "requested", [TRACING_HEADERS, "x-requested-with", "Traceparent, BAGGAGE , x_1"]
+)
 def test_pages_of_allowed_origins_may_send_any_header(
     site: Site, framework: str, requested: str
 ) -> None:
-    preflight = ask_for_headers(site, requested)
+    preflight = preflight_for(site, requested)
     allowed = names(preflight, "Access-Control-Allow-Headers")
     assert allowed == {name.strip().lower() for name in requested.split(",")}
     assert "Access-Control-Allow-Credentials" not in preflight.headers
@@ -194,18 +199,18 @@ def test_pages_of_allowed_origins_may_send_any_header(
     ["", ",", "*", "a;b", "a:b", "<b>", "a=b", '"a"', "a/b", "traceparent, a(b)", "\xe9", "a\tb:"],
 )
 def test_invalid_header_names_are_not_allowed(site: Site, framework: str, requested: str) -> None:
-    preflight = ask_for_headers(site, requested)
+    preflight = preflight_for(site, requested)
     assert preflight.status_code == 200
     assert "Access-Control-Allow-Headers" not in preflight.headers
 
 
-def ask_for_headers(site: Site, requested: str) -> httpx2.Response:
-    asked = {
+def preflight_for(site: Site, requested: str) -> httpx2.Response:
+    headers = {
         "Origin": PAGE,
         "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": requested.encode("latin-1"),
     }
-    preflight: httpx2.Response = call(site, path="/api/me", method="OPTIONS", headers=asked)
+    preflight: httpx2.Response = call(site, path="/api/me", method="OPTIONS", headers=headers)
     assert preflight.headers["Access-Control-Allow-Origin"] == PAGE
     return preflight
 
@@ -231,22 +236,22 @@ def test_pages_of_other_origins_may_not_call_the_api(
         "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": "traceparent",
     }
-    for answer in (
+    for response in (
         call(site, path="/api/me", method="OPTIONS", headers=headers),
         call(site, token(site.logto), headers=headers),
     ):
-        assert not [name for name in answer.headers if name.startswith("access-control-")]
-        assert "Origin" in answer.headers["Vary"]
+        assert not [name for name in response.headers if name.startswith("access-control-")]
+        assert "Origin" in response.headers["Vary"]
 
 
 @both_frameworks
 def test_pages_of_the_app_have_no_cors_headers(site: Site, framework: str) -> None:
     for path in ("/", "/profile", "/apis", "/healthz"):
-        answer = call(site, path=path, headers={"Origin": PAGE})
-        assert not [name for name in answer.headers if name.startswith("access-control-")]
+        response = call(site, path=path, headers={"Origin": PAGE})
+        assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
-# The description
+# The OpenAPI description
 
 
 @both_frameworks
@@ -275,13 +280,13 @@ def test_a_token_for_curl_comes_from_the_running_stand_in(site: Site, framework:
         return site.project.attempt(*command, **site.variables)
 
     given = printed("--user", "bob", "--scope", "read:books", "--scope", "write:books")
-    answer = call(site, given.stdout.strip(), "/api/test/token").json()
-    assert (answer["user_id"], answer["scopes"]) == ("p8d2w5t1z6bo", ["read:books"])
+    response = call(site, given.stdout.strip(), "/api/test/token").json()
+    assert (response["user_id"], response["scopes"]) == ("p8d2w5t1z6bo", ["read:books"])
     assert given.stderr == "bob is not granted write:books.\n"
 
     given = printed("--scope", "read:books", "--organization", "bookclub0001")
-    answer = call(site, given.stdout.strip(), "/api/test/organization").json()
-    assert (answer["organization"], answer["scopes"]) == ("bookclub0001", ["read:books"])
+    response = call(site, given.stdout.strip(), "/api/test/organization").json()
+    assert (response["organization"], response["scopes"]) == ("bookclub0001", ["read:books"])
 
     for options, reason in {
         ("--user", "nobody"): "nobody cannot sign in. Choose a user from",

@@ -1,4 +1,4 @@
-"""The keys that access tokens are checked with: when they are fetched, and how long they count."""
+"""The keys of Logto for access tokens: when the app fetches them, and how long it trusts them."""
 
 import threading
 import time
@@ -21,11 +21,11 @@ def test_tokens_with_forged_key_ids_cause_one_fetch_of_the_keys(
     site = start(framework)
     tokens = [token(site.logto, {"kid": f"forged-{n}"}, ATTACKER_KEY) for n in range(60)]
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda bearer: call(site, bearer), tokens))
-    for answer in answers:
-        assert_refused(answer, 401, "invalid_token")
+        responses = list(pool.map(lambda bearer: call(site, bearer), tokens))
+    for response in responses:
+        assert_refused(response, 401, "invalid_token")
     assert site.logto.calls("/oidc/jwks") == 1
-    # They came first, and people still get in.
+    # The forged tokens came first, and valid tokens are still accepted.
     assert call(site, token(site.logto)).status_code == 200
     assert site.logto.calls("/oidc/jwks") == 1
 
@@ -68,10 +68,10 @@ def test_without_logto_known_keys_stay_valid_and_unknown_keys_are_a_503(
     with logto.unreachable():
         time.sleep(INTERVAL)
         for _ in range(3):
-            answer = call(short_interval_site, token(logto, {"kid": "new"}, ATTACKER_KEY))
-            assert (answer.status_code, answer.json()["error"]) == (503, "service_unavailable")
-            assert answer.headers["Retry-After"] == "30"
-            assert "WWW-Authenticate" not in answer.headers
+            response = call(short_interval_site, token(logto, {"kid": "new"}, ATTACKER_KEY))
+            assert (response.status_code, response.json()["error"]) == (503, "service_unavailable")
+            assert response.headers["Retry-After"] == "30"
+            assert "WWW-Authenticate" not in response.headers
             assert call(short_interval_site, token(logto)).status_code == 200
     time.sleep(INTERVAL)
     logto.new_key()
@@ -97,13 +97,13 @@ def test_a_silent_logto_delays_no_request_with_a_known_key(
     known = token(logto)
     assert call(short_interval_site, known).status_code == 200
     time.sleep(INTERVAL)
-    asked = []
+    requests = []
 
-    def no_answer(app: Any, environ: Any, start: Any, over: threading.Event) -> Any:
-        asked.append(environ)
+    def no_response(app: Any, environ: Any, start: Any, over: threading.Event) -> Any:
+        requests.append(environ)
         return silent(app, environ, start, over)
 
-    with logto.fault("/oidc/jwks", no_answer), ThreadPoolExecutor(2) as pool:
+    with logto.fault("/oidc/jwks", no_response), ThreadPoolExecutor(2) as pool:
         waiting = [
             pool.submit(call, short_interval_site, token(logto, {"kid": name}, ATTACKER_KEY))
             for name in ("one", "two")
@@ -113,17 +113,17 @@ def test_a_silent_logto_delays_no_request_with_a_known_key(
             assert call(short_interval_site, bearer).status_code == 200
         assert not any(each.done() for each in waiting)
         assert [each.result().status_code for each in waiting] == [503, 503]
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 @both_frameworks
 def test_a_client_that_disconnects_does_not_prevent_the_fetch_of_the_keys(
     short_interval_site: Site, framework: str
 ) -> None:
-    asked = []
+    requests = []
 
     def late(app: Any, environ: Any, start: Any, over: Any) -> Any:
-        asked.append(environ)
+        requests.append(environ)
         time.sleep(0.4)
         return app(environ, start)
 
@@ -134,8 +134,8 @@ def test_a_client_that_disconnects_does_not_prevent_the_fetch_of_the_keys(
         with pytest.raises(httpx2.ReadTimeout):
             HTTP.get(f"{short_interval_site.url}/api/me", headers=headers, timeout=0.15)
         assert call(short_interval_site, bearer).status_code == 200
-    # On Quart, the fetch ends with the request that left, and the next request fetches.
-    assert len(asked) == (2 if framework == "quart" else 1)
+    # On Quart, the fetch ends with the aborted request, and the next request fetches the keys.
+    assert len(requests) == (2 if framework == "quart" else 1)
 
 
 @both_frameworks
@@ -152,7 +152,7 @@ def test_a_key_that_logto_has_withdrawn_is_not_trusted_for_long(
         call(site, token(logto, key=withdrawn, header={"kid": withdrawn.kid})), 401, "invalid_token"
     )
     assert call(site, token(logto)).status_code == 200
-    # While Logto is away, what was published last is good.
+    # While Logto is away, the keys that it published last stay valid.
     with logto.unreachable():
         time.sleep(1.1)
         assert call(site, token(logto)).status_code == 200

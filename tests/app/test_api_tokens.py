@@ -1,4 +1,4 @@
-"""Good, bad and forged access tokens, and what a view knows of them."""
+"""Good, bad and forged access tokens, and the data of a token that a view can read."""
 
 import json
 import time
@@ -39,7 +39,7 @@ GOOD: dict[str, Token] = {
     "no scope": with_claims(scope=None),
     "expired within the leeway": with_claims(exp=-20),
     "issued within the leeway": with_claims(iat=20),
-    "a key that is elsewhere too": with_header(
+    "URLs of other keys in the header": with_header(
         jku="https://evil.example/jwks", x5u="https://evil.example"
     ),
     "a machine": with_claims(sub=CLIENT),
@@ -55,7 +55,7 @@ BAD: dict[str, Token] = {
     "exp infinite": lambda logto: raw(
         logto, payload=json.dumps(claims(logto, exp="X")).replace('"X"', "1e999")
     ),
-    "exp no number": lambda logto: raw(
+    "exp NaN": lambda logto: raw(
         logto, payload=json.dumps(claims(logto, exp="X")).replace('"X"', "NaN")
     ),
     "exp a list": with_claims(exp=[9999999999]),
@@ -64,7 +64,7 @@ BAD: dict[str, Token] = {
     "nbf a number as text": lambda logto: token(logto, nbf=str(int(time.time()))),
     "iat missing": with_claims(iat=None),
     "iat a text": with_claims(iat="now"),
-    # who it is from, who it is for
+    # issuer, audience, organization, subject and client
     "another issuer": with_claims(iss="https://evil.example/oidc"),
     "the issuer with a slash": lambda logto: token(logto, iss=f"{logto.issuer}/"),
     "the issuer in a list": lambda logto: token(logto, iss=[logto.issuer]),
@@ -97,10 +97,10 @@ BAD: dict[str, Token] = {
     "kid a list": with_header(kid=["a"]),
     "an unknown kid": forged(kid="unknown"),
     "kid a path": forged(kid="../../../../dev/null"),
-    "kid an address": forged(kid="https://evil.example/key"),
+    "kid a URL": forged(kid="https://evil.example/key"),
     "kid SQL": forged(kid="' UNION SELECT 'key' --"),
-    "another's key under Logto's kid": lambda logto: token(logto, key=ATTACKER_KEY),
-    "another's key in the header": with_attacker_key_urls,
+    "the key of an attacker under Logto's kid": lambda logto: token(logto, key=ATTACKER_KEY),
+    "the key of an attacker in the header": with_attacker_key_urls,
     # algorithms
     "alg none": unsigned("none"),
     "alg None": unsigned("None"),
@@ -109,14 +109,14 @@ BAD: dict[str, Token] = {
     "alg a list": with_header(alg=["ES384"]),
     "another alg": with_header(alg="ES512"),
     "HMAC with the public key": hmac_with_the_public_key,
-    "a curve of their own": lambda logto: token(logto, {"alg": "ES256"}, ATTACKER_P256_KEY),
+    "another curve": lambda logto: token(logto, {"alg": "ES256"}, ATTACKER_P256_KEY),
     "an extension that is critical": with_header(crit=["exp2"], exp2=1),
     "a payload that is not encoded": with_header(b64=False, crit=["b64"]),
     # signatures
     "no signature": signature(lambda _: ""),
     "a signature of zeros": signature(lambda _: encoded(bytes(96))),
     "half of a signature": signature(lambda signed: signed[:64]),
-    "another's signature": other_scopes,
+    "the signature of another token": other_scopes,
     "a signature in another alphabet": signature(lambda signed: "+/" + signed[2:]),
     # form
     "truncated": lambda logto: token(logto)[:-40],
@@ -129,13 +129,13 @@ BAD: dict[str, Token] = {
     "a payload that is nested deeply": lambda logto: raw(logto, payload="[" * 4000),
     "a payload that is no JSON": lambda logto: raw(logto, payload="{"),
     "a payload that is not UTF-8": lambda logto: raw(logto, payload=b'{"sub": "\xff"}'),
-    **{f"half a character in {name}": with_claims(**{name: "\ud800"}) for name in TEXTS},
-    "half a character in a list": with_claims(roles=["admin", "\udfff"]),
-    "half a character in the header": with_header(kid="\ud800"),
+    **{f"a lone surrogate in {name}": with_claims(**{name: "\ud800"}) for name in TEXTS},
+    "a lone surrogate in a list": with_claims(roles=["admin", "\udfff"]),
+    "a lone surrogate in the header": with_header(kid="\ud800"),
     "scopes as a list": with_claims(scope=SCOPES),
     "scopes as a number": with_claims(scope=7),
     "huge": with_claims(filling="x" * 16000),
-    "huge and of no meaning": lambda logto: "x" * 17000,
+    "huge and no JWT": lambda logto: "x" * 17000,
 }
 
 
@@ -144,9 +144,9 @@ BAD: dict[str, Token] = {
 def test_a_good_token_is_accepted(site: Site, framework: str, name: str) -> None:
     bearer = GOOD[name](site.logto)
     for _ in range(2):
-        answer = call(site, bearer)
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["client_id"] == CLIENT
+        response = call(site, bearer)
+        assert response.status_code == 200, response.text
+        assert response.json()["client_id"] == CLIENT
 
 
 @both_frameworks
@@ -165,8 +165,8 @@ def test_no_key_is_fetched_from_a_url_in_the_token(site: Site, framework: str) -
 
 @both_frameworks
 def test_a_view_can_read_the_claims_of_the_token(site: Site, framework: str) -> None:
-    said = claims(site.logto)
-    bearer = site.logto.signed({"typ": "at+jwt"}, said)
+    sent = claims(site.logto)
+    bearer = site.logto.signed({"typ": "at+jwt"}, sent)
     assert call(site, bearer, "/api/test/token").json() == {
         "true": True,
         "subject": USER,
@@ -174,7 +174,7 @@ def test_a_view_can_read_the_claims_of_the_token(site: Site, framework: str) -> 
         "client_id": CLIENT,
         "scopes": SCOPES,
         "organization": None,
-        "claims": said,
+        "claims": sent,
     }
 
 
@@ -187,12 +187,12 @@ def test_a_view_can_read_the_claims_of_the_token(site: Site, framework: str) -> 
 def test_a_view_can_require_a_token_of_an_organization(
     site: Site, framework: str, changes: dict[str, Any]
 ) -> None:
-    theirs = token(site.logto, **changes)
-    assert call(site, theirs, "/api/test/organization").json()["organization"] == "club"
-    assert_refused(call(site, theirs, "/api/test/token"), 401, "invalid_token")
+    organization_token = token(site.logto, **changes)
+    assert call(site, organization_token, "/api/test/organization").json()["organization"] == "club"
+    assert_refused(call(site, organization_token, "/api/test/token"), 401, "invalid_token")
     assert_refused(call(site, token(site.logto), "/api/test/organization"), 401, "invalid_token")
-    nameless = token(site.logto, aud="urn:logto:organization:")
-    assert_refused(call(site, nameless, "/api/test/organization"), 401, "invalid_token")
+    without_id = token(site.logto, aud="urn:logto:organization:")
+    assert_refused(call(site, without_id, "/api/test/organization"), 401, "invalid_token")
 
 
 NO_ORGANIZATION: dict[str, dict[str, Any]] = {
@@ -233,8 +233,8 @@ def test_a_cached_token_has_only_its_scopes(site: Site, framework: str) -> None:
     book = {"title": "Kindred", "author": "Octavia E. Butler"}
     for _ in range(2):
         assert call(site, weak, "/api/books").status_code == 200
-        answer = call(site, weak, "/api/books", method="POST", json=book)
-        assert_refused(answer, 403, "insufficient_scope")
+        response = call(site, weak, "/api/books", method="POST", json=book)
+        assert_refused(response, 403, "insufficient_scope")
 
 
 @both_frameworks
@@ -243,6 +243,6 @@ def test_a_cached_token_expires(site: Site, framework: str) -> None:
     short = with_claims(exp=-26)(site.logto)
     assert call(site, short).status_code == 200
     time.sleep(4.2)
-    answer = call(site, short)
-    assert_refused(answer, 401, "invalid_token")
-    assert answer.json()["message"] == "The access token has expired."
+    response = call(site, short)
+    assert_refused(response, 401, "invalid_token")
+    assert response.json()["message"] == "The access token has expired."

@@ -1,4 +1,4 @@
-"""What people and sites that mean harm can try, and what it gets them."""
+"""Attacks of users and of other sites, and the responses of the app to them."""
 
 import re
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def test_no_callback_causes_an_error_of_the_app_or_shows_its_parameters(
 
     @quickly
     @given(queries, st.booleans())
-    def holds(raw: bytes, started: bool) -> None:
+    def check(raw: bytes, started: bool) -> None:
         if started:
             browser.http.cookies.clear()
             raw = raw.replace(b"STATE", query(browser.start())["state"].encode())
@@ -67,7 +67,7 @@ def test_no_callback_causes_an_error_of_the_app_or_shows_its_parameters(
         assert response.headers["Cache-Control"] == "no-store"
         assert "bookstore-session=" not in response.headers.get("Set-Cookie", "")
 
-    holds()
+    check()
     assert not browser.is_signed_in
 
 
@@ -99,10 +99,10 @@ def test_a_callback_works_once_even_in_parallel_requests(
     cookies = dict(browser.http.cookies)
     calls = site.logto.calls("/oidc/token")
     with ThreadPoolExecutor(6) as pool:
-        answers = list(
+        responses = list(
             pool.map(lambda url: httpx2.get(f"{url}{callback}", cookies=cookies), site.urls * 3)
         )
-    assert sorted(answer.status_code for answer in answers) == [302, 400, 400, 400, 400, 400]
+    assert sorted(response.status_code for response in responses) == [302, 400, 400, 400, 400, 400]
     assert site.logto.calls("/oidc/token") == calls + 1
 
 
@@ -115,7 +115,7 @@ def test_the_back_button_and_several_tabs_do_no_harm(sites: Sites, framework: st
     old_tab = browser.start("/sign-in?next=/profile")
     assert browser.get(second).headers["Location"] == "/"
     assert browser.get(first).headers["Location"] == "/profile"
-    # Back to the callback, and on from there.
+    # The user goes back to the callback, and continues from there.
     assert browser.get(first).headers["Location"] == "/"
     assert browser.is_signed_in
 
@@ -127,21 +127,21 @@ def test_the_back_button_and_several_tabs_do_no_harm(sites: Sites, framework: st
     assert "alice" not in page.lower()
 
 
-# Requests from elsewhere
+# Requests from other sites
 
 
 @both_frameworks
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
-    ("headers", "obeyed"),
+    ("headers", "signs_out"),
     [
         ({"Sec-Fetch-Site": "same-origin"}, True),
         ({"Sec-Fetch-Site": "none"}, True),
         ({"Sec-Fetch-Site": "same-site"}, False),
         ({"Sec-Fetch-Site": "cross-site"}, False),
-        ({"Sec-Fetch-Site": "cross-site", "Origin": "OWN"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "APP"}, False),
         ({"Sec-Fetch-Site": "anything"}, False),
-        ({"Origin": "OWN"}, True),
+        ({"Origin": "APP"}, True),
         ({"Origin": "https://evil.example"}, False),
         ({"Origin": "https://evil.example", "Host": "evil.example"}, False),
         ({"Origin": "null"}, False),
@@ -149,14 +149,14 @@ def test_the_back_button_and_several_tabs_do_no_harm(sites: Sites, framework: st
     ],
 )
 def test_only_pages_of_the_app_sign_a_user_out(
-    sites: Sites, framework: str, method: str, headers: dict[str, str], obeyed: bool
+    sites: Sites, framework: str, method: str, headers: dict[str, str], signs_out: bool
 ) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    sent = {name: value.replace("OWN", site.url) for name, value in headers.items()}
+    sent = {name: value.replace("APP", site.url) for name, value in headers.items()}
     response = browser.http.request(method, "/sign-out", headers=sent)
-    if obeyed:
+    if signs_out:
         assert response.status_code == 303
         assert response.headers["Location"].startswith(f"{site.logto.endpoint}/oidc/session/end")
     else:
@@ -165,7 +165,7 @@ def test_only_pages_of_the_app_sign_a_user_out(
         assert response.status_code == refusal[0]
         assert refusal[1] in response.text
         assert "Set-Cookie" not in response.headers
-    assert browser.is_signed_in is not obeyed
+    assert browser.is_signed_in is not signs_out
 
 
 @both_frameworks
@@ -178,11 +178,11 @@ def test_sign_out_clears_the_cache_of_the_browser(
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    asked = browser.get("/sign-out", headers={"Sec-Fetch-Site": "cross-site"})
-    assert "Clear-Site-Data" not in asked.headers
+    question = browser.get("/sign-out", headers={"Sec-Fetch-Site": "cross-site"})
+    assert "Clear-Site-Data" not in question.headers
     with site.logto.fault(REVOCATION, fault) if fault else nullcontext():
         response = browser.post("/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
-    # Not "cookies": that would end the sign-ins of other tabs, and of neighbours on the host.
+    # Not "cookies": that would end sign-ins in other tabs, and sessions of other apps on the host.
     assert response.headers["Clear-Site-Data"] == '"cache"'
     assert not browser.is_signed_in
 
@@ -190,7 +190,7 @@ def test_sign_out_clears_the_cache_of_the_browser(
 @both_frameworks
 def test_host_and_forwarded_headers_change_nothing(sites: Sites, framework: str) -> None:
     site = sites(framework)
-    elsewhere = {
+    forged = {
         "Host": "evil.example",
         "X-Forwarded-Host": "evil.example",
         "X-Forwarded-Proto": "https",
@@ -199,12 +199,12 @@ def test_host_and_forwarded_headers_change_nothing(sites: Sites, framework: str)
     }
     paths = ("/", "/sign-in", "/profile", "/callback", "/nowhere", "/sign-out")
     for path in (*paths, "//profile", "/static//style.css", "/static"):
-        response = site.browser().get(f"{site.url}{path}", headers=elsewhere)
+        response = site.browser().get(f"{site.url}{path}", headers=forged)
         assert "evil" not in response.text
         assert "evil" not in str(response.headers)
         assert "Secure" not in response.headers.get("Set-Cookie", "")
         if path in ("/sign-in", "/profile"):
-            # The browser went to another name of the app, so it first goes to the own name.
+            # The browser used another host, so the app first redirects to its configured host.
             assert response.headers["Location"] == f"{site.url}{path}"
 
 
@@ -237,7 +237,7 @@ def test_every_response_has_the_security_headers(sites: Sites, framework: str) -
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start())
-    answers = {
+    expected = {
         302: [browser.get(callback), browser.get("/sign-in")],
         200: [browser.get("/"), browser.get("/profile"), browser.get("/static/style.css")],
         404: [browser.get("/nowhere"), browser.get("/static/nowhere")],
@@ -245,7 +245,7 @@ def test_every_response_has_the_security_headers(sites: Sites, framework: str) -
         500: [browser.get("/test/failure")],
         400: [browser.post("/backchannel-logout")],
     }
-    for status, responses in answers.items():
+    for status, responses in expected.items():
         for response in responses:
             assert response.status_code == status
             headers = response.headers
@@ -261,8 +261,8 @@ def test_every_response_has_the_security_headers(sites: Sites, framework: str) -
             if "/static/" not in str(response.url):
                 assert headers["Cache-Control"] == "no-store"
                 assert "Cookie" in headers["Vary"]
-    assert "Traceback" not in answers[500][0].text
-    assert "own" not in answers[500][0].text
+    assert "Traceback" not in expected[500][0].text
+    assert "own" not in expected[500][0].text
 
 
 @both_frameworks
@@ -290,8 +290,8 @@ def test_with_https_cookies_are_secure_and_hsts_is_sent(
         assert cookie.startswith("__Host-bookstore-session=")
         assert "; Secure; HttpOnly; Path=/; SameSite=Lax" in cookie
         assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
-        own = {"Host": "books.example"}
-        cookie = httpx2.get(f"{site.url}/sign-in", headers=own).headers["Set-Cookie"]
+        host = {"Host": "books.example"}
+        cookie = httpx2.get(f"{site.url}/sign-in", headers=host).headers["Set-Cookie"]
         assert cookie.startswith("__Host-bookstore-session-sign-in-")
         assert "; Secure;" in cookie
 
@@ -310,10 +310,10 @@ def test_userinfo_about_another_user_is_not_shown(sites: Sites, framework: str) 
     browser = site.browser()
     browser.sign_in()
 
-    def of_somebody_else(claims: Any) -> Any:
+    def of_another_user(claims: Any) -> Any:
         return claims | {"sub": "p8d2w5t1z6bo", "email": "mallory@example.com"}
 
-    with site.logto.fault("/oidc/me", changed(of_somebody_else)):
+    with site.logto.fault("/oidc/me", changed(of_another_user)):
         response = browser.get("/profile")
     assert response.headers["Location"] == "/sign-in?next=/profile"
     assert not browser.is_signed_in

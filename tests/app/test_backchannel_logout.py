@@ -1,4 +1,4 @@
-"""The back-channel logout: whom it signs out, and which logout tokens it refuses."""
+"""The back-channel logout: which users it signs out, and which logout tokens it refuses."""
 
 import time
 from collections.abc import Callable
@@ -31,9 +31,9 @@ def test_a_sign_out_at_logto_ends_the_session_of_the_app(
     here, there = site.browser(), site.browser()
     here.sign_in()
     there.sign_in()
-    mine = list(site.logto.local.sessions)[-2]
+    session = list(site.logto.local.sessions)[-2]
     with site.log_lines() as lines:
-        site.logto.local.end_session(mine)
+        site.logto.local.end_session(session)
         deadline = time.monotonic() + 10
         while here.is_signed_in and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -60,7 +60,7 @@ def test_a_logout_token_without_sid_ends_all_sessions_of_the_user(
     assert not phone.is_signed_in
     assert other.is_signed_in
 
-    # The same token later does not end the next session.
+    # The same token cannot be used again: it does not end the next session.
     laptop.sign_in()
     response = post(site, token)
     assert response.status_code == 400
@@ -74,21 +74,21 @@ def test_a_logout_token_with_sid_also_ends_sessions_of_its_user_without_sid(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
-    named, nameless, other = site.browser(), site.browser(), site.browser()
-    named.sign_in()
+    with_sid, without_sid, other = site.browser(), site.browser(), site.browser()
+    with_sid.sign_in()
     application = site.logto.local.application
     required = application.backchannel_logout_session_required
     application.backchannel_logout_session_required = False
     try:
-        nameless.sign_in()
+        without_sid.sign_in()
         other.sign_in(user="bob")
     finally:
         application.backchannel_logout_session_required = required
     assert post(site, site.logto.logout_token(sid="a-session-of-alice")).status_code == 200
-    assert not nameless.is_signed_in
+    assert not without_sid.is_signed_in
     assert other.is_signed_in
-    # This one is known by another `sid`.
-    assert named.is_signed_in
+    # This session has another `sid`.
+    assert with_sid.is_signed_in
 
 
 @both_frameworks
@@ -100,16 +100,16 @@ def test_a_logout_during_the_code_exchange_stops_the_sign_in(
     browser, elsewhere = site.browser(), site.browser()
     elsewhere.sign_in()
     callback = browser.answer(browser.start("/sign-in?next=/profile"))
-    answers: list[int] = []
+    statuses: list[int] = []
 
     def sign_out_first(tokens: Any) -> Any:
         sid = jwt.decode(tokens["id_token"], options={"verify_signature": False})["sid"]
-        answers.append(post(site, site.logto.logout_token(sid=sid)).status_code)
+        statuses.append(post(site, site.logto.logout_token(sid=sid)).status_code)
         return tokens
 
     with site.logto.fault("/oidc/token", changed(sign_out_first)):
         response = browser.get(callback)
-    assert answers == [200]
+    assert statuses == [200]
     assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/profile")
     assert browser.session_cookie is None
     assert not browser.is_signed_in
@@ -151,15 +151,15 @@ FORGED_LOGOUT_TOKENS: dict[str, Forgery] = {
     "other event": lambda logto: logto.logout_token(events={"https://evil.example": {}}),
     "list of events": lambda logto: logto.logout_token(events=["backchannel-logout"]),
     "a nonce": lambda logto: logto.logout_token(nonce="n"),
-    "nobody": lambda logto: logto.logout_token(sub=None),
-    "empty names": lambda logto: logto.logout_token(sub="", sid=""),
+    "no subject": lambda logto: logto.logout_token(sub=None),
+    "empty sub and sid": lambda logto: logto.logout_token(sub="", sid=""),
     "valid for an hour": lambda logto: logto.logout_token(exp=int(time.time()) + 3600),
     "issued an hour ago": lambda logto: logto.logout_token(iat=int(time.time()) - 3600),
-    "times as texts": lambda logto: logto.logout_token(exp=str(int(time.time()) + 60)),
-    "half a character as user": lambda logto: logto.logout_token(sub="\ud800"),
-    "half a character as session": lambda logto: logto.logout_token(sid="\ud800"),
-    "half a character as number": lambda logto: logto.logout_token(jti="\udfff"),
-    "half a character elsewhere": lambda logto: logto.logout_token(name="\ud800"),
+    "times as strings": lambda logto: logto.logout_token(exp=str(int(time.time()) + 60)),
+    "a lone surrogate as sub": lambda logto: logto.logout_token(sub="\ud800"),
+    "a lone surrogate as sid": lambda logto: logto.logout_token(sid="\ud800"),
+    "a lone surrogate as jti": lambda logto: logto.logout_token(jti="\udfff"),
+    "a lone surrogate elsewhere": lambda logto: logto.logout_token(name="\ud800"),
 }
 
 
@@ -207,13 +207,13 @@ def test_no_logout_token_causes_an_error_of_the_app(
 
     @quickly
     @given(claims, st.dictionaries(st.sampled_from(["typ", "x"]), anything, max_size=1))
-    def holds(changes: dict[str, Any], header: dict[str, Any]) -> None:
-        token = site.logto.logout_token(header, **{"sub": "somebody"} | changes)
+    def check(changes: dict[str, Any], header: dict[str, Any]) -> None:
+        token = site.logto.logout_token(header, **{"sub": "another-user"} | changes)
         response = http.post("/backchannel-logout", data={"logout_token": token})
         assert response.status_code in (200, 400)
 
     with httpx2.Client(base_url=site.url) as http:
-        holds()
+        check()
     assert browser.is_signed_in
 
 
@@ -225,10 +225,10 @@ def test_a_logout_that_cannot_be_stored_is_a_400(sites: Sites, framework: str) -
     browser = site.browser()
     browser.sign_in()
     token = site.logto.logout_token()
-    somebody = sqlite3.connect(site.database, isolation_level=None)
-    somebody.execute("BEGIN EXCLUSIVE")
+    lock_holder = sqlite3.connect(site.database, isolation_level=None)
+    lock_holder.execute("BEGIN EXCLUSIVE")
     assert post(site, token).status_code == 400
-    somebody.close()
+    lock_holder.close()
     assert browser.is_signed_in
     assert post(site, token).status_code == 200
     assert not browser.is_signed_in
@@ -240,7 +240,7 @@ def test_a_logout_that_failed_half_way_may_be_sent_again(sites: Sites, framework
     browser = site.browser()
     browser.sign_in()
     token = site.logto.logout_token()
-    # The token is noted as used, and then the sessions of its user cannot be looked up.
+    # The app stores that the token is used, and then cannot look up the sessions of its user.
     with redis_without(site.variables["SESSION_URL"], "zrange"):
         assert post(site, token).status_code == 400
     assert browser.is_signed_in
@@ -250,14 +250,14 @@ def test_a_logout_that_failed_half_way_may_be_sent_again(sites: Sites, framework
 
 @pytest.mark.xdist_group("quart sites")
 def test_a_logout_whose_client_disconnected_may_be_sent_again(sites: Sites) -> None:
-    # Quart stops to serve a client that leaves, Flask does not.
+    # Quart cancels the view when the client disconnects. Flask does not.
     site = sites("quart")
     browser = site.browser()
     browser.sign_in()
     token, url = site.logto.logout_token(), f"{site.urls[-1]}/backchannel-logout"
-    slowly = {"X-Test-Slow": "yes"}
+    slow = {"X-Test-Slow": "yes"}
     with pytest.raises(httpx2.ReadTimeout):
-        httpx2.post(url, data={"logout_token": token}, headers=slowly, timeout=0.3)
+        httpx2.post(url, data={"logout_token": token}, headers=slow, timeout=0.3)
     time.sleep(0.3)
     assert browser.is_signed_in
     assert post(site, token).status_code == 200

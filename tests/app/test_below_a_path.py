@@ -137,19 +137,19 @@ def test_every_url_of_the_app_is_below_the_path(
     site = below_a_path(framework, strip)
     http = httpx2.Client(base_url=site.url)
     assert http.get(f"{ROOT}/profile").headers["Location"] == f"{ROOT}/sign-in?next={ROOT}/profile"
-    # A `next` that leads to another app of the host, or to another host, leads home.
+    # If `next` is the URL of another app or another host, the app redirects to its home page.
     for target in ("/", "/other", f"{ROOT}store/", "//evil.example", f"{ROOT}/profile?a=1"):
         page = http.get(f"{ROOT}/sign-in", params={"next": target}).headers["Location"]
-        asked = parse_qs(urlsplit(page).query)
-        assert asked["redirect_uri"] == [site.callback]
+        parameters = parse_qs(urlsplit(page).query)
+        assert parameters["redirect_uri"] == [site.callback]
         callback = site.browser().answer(page)
         expected = target if target.startswith(f"{ROOT}/") else f"{ROOT}/"
         assert http.get(ROOT + callback).headers["Location"] == expected
     out = urlsplit(http.post(f"{ROOT}/sign-out").headers["Location"])
     assert parse_qs(out.query)["post_logout_redirect_uri"] == [f"{site.url}{ROOT}/"]
-    # Another host name: the same page below the path.
-    elsewhere = http.get(f"{ROOT}/profile?a=1", headers={"Host": "127.0.0.1"})
-    assert elsewhere.headers["Location"] == f"{site.url}{ROOT}/profile?a=1"
+    # A request on another host is redirected to the same page below the path.
+    on_other_host = http.get(f"{ROOT}/profile?a=1", headers={"Host": "127.0.0.1"})
+    assert on_other_host.headers["Location"] == f"{site.url}{ROOT}/profile?a=1"
 
 
 @both_frameworks

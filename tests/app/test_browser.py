@@ -1,4 +1,4 @@
-"""A person with a browser signs in, looks around and signs out, on both frameworks."""
+"""A user signs in, opens pages and signs out in a browser, on both frameworks."""
 
 import itertools
 from collections.abc import Iterator
@@ -175,7 +175,7 @@ def test_every_page_fits_the_screen_and_is_accessible(page_with_axe: Page, site:
 
 
 def brightness(page: Page) -> float:
-    """How bright the page's background is, from 0 to 255."""
+    """Return the brightness of the page's background, from 0 to 255."""
     colour: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
     red, green, blue = (float(part) for part in colour[4:-1].split(","))
     return (red + green + blue) / 3

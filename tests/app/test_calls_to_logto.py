@@ -1,4 +1,4 @@
-"""The calls of the app to Logto: who may see them, what they look like, and the sign-out."""
+"""The requests of the app to Logto: which hosts get them, their headers, and the sign-out."""
 
 import re
 import socket
@@ -47,24 +47,24 @@ def test_a_redirect_of_an_endpoint_sends_no_secret_to_another_server(
     sites: Sites, framework: str, status: int
 ) -> None:
     site = sites(framework)
-    stranger, signed_in, refreshing = site.browser(), site.browser(), with_expired_token(site)
+    new_browser, signed_in, refreshing = site.browser(), site.browser(), with_expired_token(site)
     signed_in.sign_in()
-    callback = stranger.answer(stranger.start())
+    callback = new_browser.answer(new_browser.start())
     with (
-        socket.create_server(("127.0.0.1", 0)) as elsewhere,
+        socket.create_server(("127.0.0.1", 0)) as other_server,
         end_pause_after(site),
         ExitStack() as faults,
     ):
-        redirect = respond(status, Location=f"http://127.0.0.1:{elsewhere.getsockname()[1]}/")
+        redirect = respond(status, Location=f"http://127.0.0.1:{other_server.getsockname()[1]}/")
         for path in ("/oidc/token", "/oidc/me", REVOCATION):
             faults.enter_context(site.logto.fault(path, redirect))
-        assert_says(stranger.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
+        assert_says(new_browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
         assert refreshing.get("/test/guarded").text.startswith(ALICE)
         assert "Logto does not respond at the moment" in signed_in.get("/profile").text
         assert sign_out(signed_in).status_code == 303
-        elsewhere.setblocking(False)
+        other_server.setblocking(False)
         with pytest.raises(BlockingIOError):
-            elsewhere.accept()
+            other_server.accept()
 
 
 @both_frameworks
@@ -76,14 +76,14 @@ def test_a_redirect_does_not_replace_the_keys(sites: Sites, framework: str, path
     site.logto.new_key()
     before = site.logto.calls("/moved")
 
-    def elsewhere(app: Any, environ: Any, start: Any, over: Any) -> Any:
+    def moved_document(app: Any, environ: Any, start: Any, over: Any) -> Any:
         return app(environ | {"PATH_INFO": path}, start)
 
     moved = respond(307, Location=f"{site.logto.endpoint}/moved")
     with (
         site.log_lines() as lines,
         site.logto.fault(path, moved),
-        site.logto.fault("/moved", elsewhere),
+        site.logto.fault("/moved", moved_document),
     ):
         assert_says(browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
     assert any("a redirect to " in line for line in lines)
@@ -105,23 +105,23 @@ def test_a_redirect_does_not_replace_the_keys(sites: Sites, framework: str, path
 )
 def test_an_endpoint_on_another_host_is_never_used(sites: Sites, framework: str, name: str) -> None:
     site = sites(framework)
-    stranger, signed_in, refreshing = site.browser(), site.browser(), with_expired_token(site)
+    new_browser, signed_in, refreshing = site.browser(), site.browser(), with_expired_token(site)
     signed_in.sign_in()
-    callback = stranger.answer(stranger.start())
-    with socket.create_server(("127.0.0.1", 0)) as elsewhere, end_pause_after(site):
-        url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/oidc/x"
+    callback = new_browser.answer(new_browser.start())
+    with socket.create_server(("127.0.0.1", 0)) as other_server, end_pause_after(site):
+        url = f"http://127.0.0.1:{other_server.getsockname()[1]}/oidc/x"
         with site.logto.fault(DISCOVERY, changed(lambda found: found | {name: url})):
             # The app fetches the document again, because it does not know the key.
             site.logto.new_key()
-            assert_says(stranger.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
-            assert stranger.start().startswith(site.logto.endpoint)
+            assert_says(new_browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
+            assert new_browser.start().startswith(site.logto.endpoint)
             assert refreshing.get("/test/guarded").text.startswith(ALICE)
             assert "Logto does not respond" not in signed_in.get("/profile").text
             location = sign_out(signed_in).headers["Location"]
             assert location.startswith(f"{site.logto.issuer}/session/end")
-        elsewhere.setblocking(False)
+        other_server.setblocking(False)
         with pytest.raises(BlockingIOError):
-            elsewhere.accept()
+            other_server.accept()
     assert site.browser().sign_in().headers["Location"] == "/"
 
 

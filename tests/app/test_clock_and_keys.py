@@ -32,12 +32,12 @@ def test_a_clock_that_is_behind_keeps_the_session_and_the_new_refresh_token(
     site = sites(framework)
     with site.logto.rotating():
         browser = with_expired_token(site)
-        ahead = id_token_issued_in(site.logto, 45)
+        issued_in_the_future = id_token_issued_in(site.logto, 45)
         # Its access token has expired too, so the next request refreshes again.
         with (
             site.log_lines() as lines,
             site.logto.expired_tokens(),
-            site.logto.fault("/oidc/token", ahead),
+            site.logto.fault("/oidc/token", issued_in_the_future),
         ):
             assert browser.get("/test/guarded").text.startswith(ALICE)
         assert any("WARNING" in line and CLOCK in line for line in lines)
@@ -83,8 +83,8 @@ def test_a_clock_that_is_ahead_keeps_the_session(
 ) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
-    theirs = format_datetime(datetime.now(UTC) - timedelta(seconds=120), usegmt=True)
-    monkeypatch.setattr(Handler, "date_time_string", lambda *_: theirs)
+    server_date = format_datetime(datetime.now(UTC) - timedelta(seconds=120), usegmt=True)
+    monkeypatch.setattr(Handler, "date_time_string", lambda *_: server_date)
     expired = id_token_issued_in(site.logto, -120)
     with site.log_lines() as lines, site.logto.fault("/oidc/token", expired):
         assert browser.get("/test/guarded").text.startswith(ALICE)
@@ -114,7 +114,7 @@ def test_another_algorithm_of_logto_needs_no_restart(sites: Sites, framework: st
         assert older.get("/test/guarded").text.startswith(ALICE)
         assert site.logto.calls("/oidc/token") == before + 1
         assert site.logto.calls("/oidc/jwks") == fetched
-    # And back again.
+    # Then Logto uses its first algorithm again.
     assert site.browser().sign_in().headers["Location"] == "/"
 
 

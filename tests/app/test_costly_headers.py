@@ -51,7 +51,7 @@ READ_AT = {
     "If-Range": ("GET", "/static/style.css"),
     "Range": ("GET", "/static/style.css"),
 }
-"""Where the app reads them, if it does not read them on every page."""
+"""The requests at which the app reads a header, for headers that not every page reads."""
 SHAPES = ['a={}"', '"a"{}x', "bytes={}-", 'a;b={}"x']
 FILLINGS = {"spaces": " " * 30_000, "tabs": "\t" * 30_000, "both": " \t" * 15_000}
 
@@ -77,7 +77,7 @@ def test_thirty_kilobytes_of_spaces_in_a_header_are_read_quickly(
     server, port = site.processes[0], int(site.url.rpartition(":")[2])
 
     def cost(name: str, shape: str) -> float:
-        # What the server computes, which a busy machine does not change. Nobody waits for longer.
+        # The CPU time of the server: the load of the machine does not change it.
         before = server.cpu_seconds
         page = READ_AT.get(name, ("GET", "/profile"))
         assert send(port, {name: shape.format(filling)}, *page) < 500
@@ -85,7 +85,7 @@ def test_thirty_kilobytes_of_spaces_in_a_header_are_read_quickly(
 
     for name in PARSED:
         for shape in SHAPES:
-            # Of three: another thread of the server may compute meanwhile.
+            # One of three is enough: another thread of the server may use the CPU meanwhile.
             assert any(cost(name, shape) < 0.1 for _ in range(3)), (name, shape)
 
 
@@ -134,7 +134,7 @@ def test_the_server_refuses_headers_of_70_kilobytes(
 ) -> None:
     command, variables = granian_commands(bake(framework=framework).contents)[place]
     port = free_port()
-    # An app that starts at once.
+    # This small app starts at once.
     command = [word.replace("3000", str(port)) for word in command]
     variables["GRANIAN_PORT"] = str(port)
     command[-1] = "small_app:create_app"
@@ -143,24 +143,24 @@ def test_the_server_refuses_headers_of_70_kilobytes(
     with running([program("granian", environ), *command[1:]], tmp_path, environ) as server:
         server.wait_for(f"http://localhost:{port}/")
         assert send(port, {"Cookie": "x" * 20 * KILOBYTE}) == 200
-        # It reads a little more than its limit before it refuses.
+        # granian reads a little more than its limit before it refuses the request.
         assert send(port, {"Cookie": "x" * 70 * KILOBYTE}) == 431
         assert send(port, {f"X-{number}": "x" * KILOBYTE for number in range(70)}) == 431
-        # granian has no limit for HTTP/2, so it does not speak it.
+        # granian has no limit for HTTP/2, so HTTP/2 is switched off.
         assert not speaks_http_2(port)
 
 
 def speaks_http_2(port: int) -> bool:
-    """Return whether the server answers the preface of HTTP/2 with a frame of settings."""
+    """Return whether the server responds to the preface of HTTP/2 with a SETTINGS frame."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
     with socket.create_connection(("localhost", port), timeout=10) as connection:
         connection.sendall(preface)
-        answer = connection.recv(9)
-    return len(answer) == 9 and answer[3] == 4
+        response = connection.recv(9)
+    return len(response) == 9 and response[3] == 4
 
 
 class Upstream(BaseHTTPRequestHandler):
-    """The app behind the proxy, which takes headers of any size, and responds with its cookies."""
+    """The app behind the proxy. It accepts headers of any size and responds with their cookies."""
 
     def do_GET(self) -> None:
         body = (self.headers["Cookie"] or "").encode()
@@ -175,15 +175,15 @@ class Upstream(BaseHTTPRequestHandler):
 
 @contextmanager
 def proxied(bake: Bake, folder: Path) -> Iterator[int]:
-    """Run the proxy of a bake with this app behind it. Give the proxy's port."""
+    """Run the proxy of a bake with `Upstream` behind it, and yield the port of the proxy."""
     upstream, port = HTTPServer(("127.0.0.1", 0), Upstream), free_port()
     threading.Thread(target=upstream.serve_forever, args=(0.05,), daemon=True).start()
     caddyfile = bake().read("Caddyfile").replace("tls internal", "")
     caddyfile = caddyfile.replace("https://localhost:3443", f"http://localhost:{port}")
-    caddyfile, there = re.subn(
+    caddyfile, replaced = re.subn(
         r"dynamic a app 3000 \{[^}]*\}", f"to 127.0.0.1:{upstream.server_port}", caddyfile
     )
-    assert there == 1
+    assert replaced == 1
     (folder / "Caddyfile").write_text(caddyfile, "utf-8")
     command = [program("caddy", environment()), "run", "--config", "Caddyfile"]
     try:

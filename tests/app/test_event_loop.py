@@ -29,7 +29,7 @@ Sites = Callable[..., Site]
 
 @contextmanager
 def stalls_of(site: Site) -> Iterator[list[float]]:
-    """How much longer each turn of the app's event loop took meanwhile than it should."""
+    """Measure the delay of each turn of the app's event loop within the block, in seconds."""
     stalls: list[float] = []
     httpx2.get(f"{site.url}/test/stalls")
     yield stalls
@@ -47,10 +47,10 @@ def test_keys_that_take_two_seconds_do_not_stall_the_event_loop(bake: Bake, tmp_
         with site.logto.fault("/oidc/jwks", slow(2)), stalls_of(site) as stalls:
             start = time.monotonic()
             with ThreadPoolExecutor(3) as pool:
-                answers = list(pool.map(Browser.get, browsers, callbacks))
-            assert [answer.status_code for answer in answers] == [302] * 3
+                responses = list(pool.map(Browser.get, browsers, callbacks))
+            assert [response.status_code for response in responses] == [302] * 3
             assert time.monotonic() - start > 2
-        # They were fetched once for all.
+        # All requests shared one fetch of the keys.
         assert site.logto.calls("/oidc/jwks") == before + 1
         assert len(stalls) > 20
         assert max(stalls) < 1
@@ -63,13 +63,13 @@ def test_writers_of_a_locked_file_do_not_stall_the_event_loop(sites: Sites) -> N
     browser = site.browser()
     browser.sign_in()
     with (
-        closing(sqlite3.connect(site.database, isolation_level=None)) as somebody,
+        closing(sqlite3.connect(site.database, isolation_level=None)) as lock_holder,
         stalls_of(site) as stalls,
         ThreadPoolExecutor(4) as pool,
     ):
-        somebody.execute("BEGIN EXCLUSIVE")
+        lock_holder.execute("BEGIN EXCLUSIVE")
         writers = [pool.submit(browser.get, "/test/note?name=n1") for _ in range(4)]
-        # Who only reads does not notice.
+        # Requests that only read are not delayed.
         while not all(writer.done() for writer in writers):
             assert browser.is_signed_in
         assert {writer.result().status_code for writer in writers} == {503}
@@ -78,7 +78,11 @@ def test_writers_of_a_locked_file_do_not_stall_the_event_loop(sites: Sites) -> N
 
 
 def readers_need_a_lock(connection: sqlite3.Connection) -> bool:
-    """End write-ahead logging, as on a file system that cannot do it, once nobody uses the file."""
+    """Try to switch write-ahead logging off, as on a file system without it. Return whether it is
+    off.
+
+    It works only while no other connection uses the file.
+    """
     try:
         (mode,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
     except sqlite3.OperationalError:
@@ -95,16 +99,16 @@ def test_a_reader_that_waits_for_a_lock_does_not_stall_the_event_loop(
         browser = site.browser()
         browser.sign_in()
         site.processes[0].kill()
-        with closing(sqlite3.connect(site.database, isolation_level=None)) as somebody:
-            until(lambda: readers_need_a_lock(somebody))
+        with closing(sqlite3.connect(site.database, isolation_level=None)) as lock_holder:
+            until(lambda: readers_need_a_lock(lock_holder))
             with process(site, URL(site.url).port or 0) as again:
                 again.wait_for(f"{site.url}/healthz")
                 with stalls_of(site) as stalls, ThreadPoolExecutor(1) as pool:
-                    somebody.execute("BEGIN EXCLUSIVE")
+                    lock_holder.execute("BEGIN EXCLUSIVE")
                     reader = pool.submit(browser.get, "/")
                     time.sleep(1.5)
                     assert not reader.done()
-                    somebody.execute("COMMIT")
+                    lock_holder.execute("COMMIT")
                     assert "Hello," in reader.result().text
                 assert len(stalls) > 20
                 assert max(stalls) < 0.5
@@ -122,16 +126,16 @@ found = [
 ]
 for kind in ("before_request", "after_request", "teardown_request"):
     found += [f for functions in getattr(app, kind + "_funcs").values() for f in functions]
-own = [f for f in found if f.__module__.startswith("app")]
-assert len(own) > 15
-# Also those that every blueprint inherits.
-own += [f for functions in app.template_context_processors.values() for f in functions]
-print([f.__qualname__ for f in own if not inspect.iscoroutinefunction(f)])
+checked = [f for f in found if f.__module__.startswith("app")]
+assert len(checked) > 15
+# Add the context processors, which every blueprint inherits.
+checked += [f for functions in app.template_context_processors.values() for f in functions]
+print([f.__qualname__ for f in checked if not inspect.iscoroutinefunction(f)])
 """
 
 
 def test_quart_runs_no_function_of_the_app_in_a_thread(bake: Bake) -> None:
-    # Where a plain function would do on Flask, Quart starts a thread for it in every request.
+    # Quart starts a thread for each function that is not async, in every request.
     (answers,) = [one for one in everything(on=True) if one["framework"] == "quart"]
     assert bake(**answers).run("python", "-c", PLAIN_FUNCTIONS).stdout == "[]\n"
 
@@ -147,12 +151,12 @@ from app.server.sessions import store_key
 submit, submitted = ThreadPoolExecutor.submit, []
 
 
-def noted(pool, function, *arguments):
+def recorded(pool, function, *arguments):
     submitted.append(str(function))
     return submit(pool, function, *arguments)
 
 
-ThreadPoolExecutor.submit = noted
+ThreadPoolExecutor.submit = recorded
 app = create_app(
     Config(
         LOGTO_ENDPOINT="http://localhost:3001",
@@ -208,11 +212,11 @@ def test_a_silent_logto_delays_a_sign_in_by_ten_seconds_and_no_other_request(
         with site.logto.fault("/oidc/token", silent), ThreadPoolExecutor(3) as pool:
             waiting = [pool.submit(finish, *each) for each in zip(browsers, callbacks, strict=True)]
             time.sleep(0.5)
-            with httpx2.Client(base_url=site.url) as visitor:
+            with httpx2.Client(base_url=site.url) as other:
                 for _ in range(20):
-                    assert visitor.get("/").status_code == 200
+                    assert other.get("/").status_code == 200
             assert not any(future.done() for future in waiting)
             for future in waiting:
                 future.result()
-        # At once, not one after the other.
+        # They waited in parallel, not one after the other.
         assert all(9.5 < seconds < 15 for seconds in waited)

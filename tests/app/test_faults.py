@@ -1,4 +1,4 @@
-"""What a person sees when Logto fails, and when what it says does not hold."""
+"""The pages that a user sees when Logto fails, or when its responses are invalid."""
 
 import hmac
 import json
@@ -69,7 +69,7 @@ def test_without_discovery_sign_in_is_unavailable(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     discovery = "/oidc/.well-known/openid-configuration"
-    elsewhere = changed(lambda document: document | {"issuer": "https://evil.example/oidc"})
+    other_issuer = changed(lambda document: document | {"issuer": "https://evil.example/oidc"})
     session_url = f"sqlite:///{tmp_path}/sessions.sqlite3"
     with serving(bake(framework=framework), framework, session_url) as site:
         browser = site.browser()
@@ -77,8 +77,8 @@ def test_without_discovery_sign_in_is_unavailable(
             response = browser.get("/sign-up?next=/profile")
             assert_says(response, 503, "Sign-in is unavailable", "/sign-up?next=/profile")
             assert "bookstore-session" not in response.headers.get("Set-Cookie", "")
-        # Twice, as an answer that was refused must not be remembered.
-        for fault in (*UNAVAILABLE.values(), elsewhere, elsewhere):
+        # `other_issuer` is there twice, because the app must not cache a refused document.
+        for fault in (*UNAVAILABLE.values(), other_issuer, other_issuer):
             with site.logto.fault(discovery, fault):
                 assert_says(browser.get("/sign-in"), 503, "Sign-in is unavailable", "/sign-in")
         with site.logto.fault(discovery, fixed_response("502 Bad Gateway", MARKER, "text/html")):
@@ -122,7 +122,10 @@ def other_key() -> Any:
 
 
 def signed_with_public_key(logto: FaultyLogto, claims: dict[str, Any]) -> str:
-    """What a verifier takes for good that lets the token choose between a secret and a key."""
+    """Sign with the public key as an HMAC secret.
+
+    A verifier that trusts the `alg` of the token accepts this signature.
+    """
     header = {"alg": "HS256", "kid": logto.local.key.kid}
     signed = f"{encoded(header)}.{encoded(claims)}"
     signature = hmac.digest(logto.local.key.as_pem(private=False), signed.encode(), "sha256")
@@ -182,7 +185,7 @@ def encoded(part: dict[str, Any]) -> str:
 
 
 def with_header(token: str, header: dict[str, Any]) -> str:
-    """The token under another header, which its signature was not made for."""
+    """Replace the header of a token, so that its signature does not match."""
     return ".".join([encoded(header), *token.split(".")[1:]])
 
 
@@ -192,21 +195,21 @@ def test_an_invalid_id_token_signs_nobody_in(sites: Sites, framework: str, forge
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    stranger = site.browser()
-    callback = stranger.answer(stranger.start("/sign-in?next=/profile"), user="bob")
+    new_browser = site.browser()
+    callback = new_browser.answer(new_browser.start("/sign-in?next=/profile"), user="bob")
 
     def forged(tokens: dict[str, Any]) -> dict[str, Any]:
         claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
         return tokens | {"id_token": forge(site.logto, claims)}
 
     with site.log_lines() as lines, site.logto.fault("/oidc/token", changed(forged)):
-        response = stranger.get(callback)
+        response = new_browser.get(callback)
     if forge in (FORGED_ID_TOKENS["a number"], FORGED_ID_TOKENS["issued tomorrow"]):
         assert_says(response, 503, "Sign-in is unavailable", "/sign-in?next=/profile")
     else:
         assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/profile")
         assert any("Sign-in refused: " in line for line in lines)
-    assert not stranger.is_signed_in
+    assert not new_browser.is_signed_in
     assert browser.is_signed_in
 
 
@@ -215,8 +218,8 @@ def test_the_tokens_of_an_incomplete_response_are_not_logged(sites: Sites, frame
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start())
-    lacking = changed(lambda tokens: without(tokens, "expires_in"))
-    with site.log_lines() as lines, site.logto.fault("/oidc/token", lacking):
+    incomplete = changed(lambda tokens: without(tokens, "expires_in"))
+    with site.log_lines() as lines, site.logto.fault("/oidc/token", incomplete):
         assert_says(browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
     log = "\n".join(lines)
     assert "expires_in" in log
@@ -240,9 +243,9 @@ def test_an_error_in_the_callback_is_logged_and_not_shown(
     browser = site.browser()
     state = query(browser.start("/sign-in?next=/profile"))["state"]
     reason = f"{MARKER}\n2026 INFO forged line\x1b[31m\u202e"
-    answered = {"error": error, "error_description": reason, "state": state}
+    parameters = {"error": error, "error_description": reason, "state": state}
     with site.log_lines() as lines:
-        response = browser.get("/callback", params=answered)
+        response = browser.get("/callback", params=parameters)
     assert_says(response, status, title, retry="/sign-in?next=/profile")
     (line,) = [line for line in lines if "forged line" in line]
     assert error[:13] in line
@@ -286,6 +289,6 @@ def test_a_wrong_or_missing_state_is_refused(
     for wrong in (change, almost):
         response = browser.get("/callback", params=query(callback) | wrong)
         assert_says(response, 400, "This sign-in has expired", "/sign-in")
-    # What the wrong answer did not take away, the right one finds.
+    # The wrong callback did not remove the pending sign-in, so the right callback works.
     assert browser.get(callback).headers["Location"] == "/"
     assert browser.get("/callback", params=query(callback) | change).headers["Location"] == "/"

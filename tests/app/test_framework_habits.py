@@ -1,4 +1,4 @@
-"""What Flask and Quart users expect of a project: their settings, session and tests work.
+"""The features of Flask and Quart that users expect: settings, session and tests.
 
 Each test is written into a copy of a bake and runs there, with the fixtures of the project.
 """
@@ -49,7 +49,7 @@ def cookie_of(response):
 """
 
 HABITS = {
-    "an error of your own without a text shows no None": """
+    "a custom error without a text shows no None": """
 class PaymentRequired(HTTPException):
     code = 402
 
@@ -85,7 +85,7 @@ async def test_it(start):
     for part in ("SameSite=Strict", "Path=/shop", "Max-Age=300", "HttpOnly"):
         assert part in cookie
     """,
-    "a lifetime in seconds and a session of the browser": """
+    "a lifetime can be in seconds and a session can end with the browser": """
 async def test_it(app):
     app.config["PERMANENT_SESSION_LIFETIME"] = 77
 
@@ -98,7 +98,7 @@ async def test_it(app):
     assert "Max-Age=77" in cookie_of(await app.test_client().get("/note/yes"))
     assert "Max-Age" not in cookie_of(await app.test_client().get("/note/no"))
     """,
-    "the prefix __Host- is there only where browsers accept it": """
+    "the prefix __Host- is used only if browsers accept it": """
 @pytest.mark.parametrize(("path", "name"), [(None, "__Host-bookstore-session"), ("/a", "bookstore-session")])
 async def test_it(start, path, name):
     app = await start(LOGTO_CALLBACK_URL="https://books.example/callback")
@@ -112,7 +112,7 @@ async def test_it(start):
     app = await start(SECRET_KEY="for-extensions")
     assert app.secret_key == "for-extensions"
     """,
-    "the session takes what the framework's session takes": """
+    "the session stores every type that the session of the framework stores": """
 async def test_it(client, app):
     @app.get("/write")
     async def write():
@@ -157,7 +157,7 @@ async def test_it(client, auth, app):
     response = await client.get("/leave")
     assert (await response.get_json())["seen"] == [True, False, "another"]
     """,
-    "current_user is nobody else's in a shared app context": """
+    "current_user is correct for each client in a shared app context": """
 async def test_it(app):
     @app.get("/me")
     @sign_in_required
@@ -205,7 +205,7 @@ async def test_it(start, monkeypatch):
         server.shutdown()
     assert response.status_code == 503
     """,
-    "a token in the request that renews the session": """
+    "a request that renews the session can get an access token": """
 async def test_it(client, auth, app):
     @app.get("/again")
     ASYNC def again():
@@ -221,7 +221,7 @@ async def test_it(client, auth, app):
     response = await client.get("/profile")
     assert response.status_code == 200
     """,
-    "two calls at once in a process that knows nothing of Logto yet": """
+    "two parallel calls work before the app has fetched the metadata of Logto": """
 async def test_it(client, auth, app):
     @app.get("/both")
     ASYNC def both():
@@ -245,16 +245,16 @@ def test_it(config):
     "URLs of the app come from its configuration": """
 async def test_it(start):
     app = await start(LOGTO_CALLBACK_URL="https://books.example/shop/callback", APPLICATION_ROOT="/shop")
-    own = "https://books.example/shop/profile"
+    expected = "https://books.example/shop/profile"
 
-    @app.get("/own")
+    @app.get("/external")
     async def url():
         return url_for("pages.profile", _external=True)
 
-    response = await app.test_client().get("/own", headers={"Host": "evil.example"})
-    assert await response.get_data(as_text=True) == own
+    response = await app.test_client().get("/external", headers={"Host": "evil.example"})
+    assert await response.get_data(as_text=True) == expected
     async with app.app_context():
-        assert url_for("pages.profile", _external=True) == own
+        assert url_for("pages.profile", _external=True) == expected
     """,
     "a session that was renewed twice is gone after sign-out": """
 async def test_it(client, auth, app):
@@ -277,7 +277,7 @@ async def test_it(client, auth, app):
 
 
 API_HABITS = {
-    "current_token is nobody else's in a shared app context": """
+    "current_token is correct for each request in a shared app context": """
 async def test_it(app, client, local_logto):
     @app.get("/whose")
     async def whose():

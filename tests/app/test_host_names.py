@@ -1,4 +1,4 @@
-"""The app under other names than its own, and what else a Host header can say."""
+"""Requests with another Host header than the host of the callback URL."""
 
 from collections.abc import Callable
 from http.client import HTTPConnection
@@ -17,7 +17,7 @@ PAGES = (
     "/profile",
     "/test/guarded?tab=1&name=caf%C3%A9%26x",
 )
-ODD = (
+STRANGE_HOSTS = (
     "evil.example",
     "evil.example:80",
     "EVIL.example.",
@@ -47,7 +47,7 @@ ODD = (
 @pytest.mark.parametrize(
     "name", ["127.0.0.1", "www.localhost", "WWW.LocalHost", "bookstore", "[::1]", "localhost."]
 )
-def test_another_name_of_the_app_leads_to_the_same_page_of_its_own(
+def test_another_host_redirects_to_the_same_page_on_the_configured_host(
     sites: Sites, framework: str, name: str
 ) -> None:
     site = sites(framework)
@@ -63,10 +63,12 @@ def test_another_name_of_the_app_leads_to_the_same_page_of_its_own(
 
 @both_frameworks
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "LocalHost"])
-def test_the_own_name_starts_the_sign_in_at_once(sites: Sites, framework: str, name: str) -> None:
+def test_on_the_configured_host_the_sign_in_starts_at_once(
+    sites: Sites, framework: str, name: str
+) -> None:
     site = sites(framework)
     browser = site.browser()
-    # A proxy may leave the port out, or name its own.
+    # A proxy may remove the port, or send its port.
     for host in (name, f"{name}:{httpx2.URL(site.url).port}", f"{name}:8443"):
         response = browser.get("/sign-in", headers={"Host": host})
         assert response.headers["Location"].startswith(f"{site.logto.endpoint}/oidc/auth?")
@@ -82,34 +84,34 @@ def test_behind_a_proxy_that_replaces_the_host_header_a_sign_in_works(
     site = sites(framework)
     browser = site.browser()
     browser.http.headers["Host"] = host
-    page, own = follow(browser, "/test/guarded?tab=1", site.url)
+    page, redirects = follow(browser, "/test/guarded?tab=1", site.url)
     assert page.startswith(f"{site.logto.endpoint}/oidc/auth?")
-    assert own <= 3
+    assert redirects <= 3
     assert browser.get(browser.answer(page)).headers["Location"] == "/test/guarded?tab=1"
     assert browser.is_signed_in
-    # And again, at once.
+    # A second sign-in right after the sign-out works, too.
     browser.post("/sign-out")
-    page, own = follow(browser, "/sign-in", site.url)
-    assert own <= 3
+    page, redirects = follow(browser, "/sign-in", site.url)
+    assert redirects <= 3
     assert browser.get(browser.answer(page)).headers["Location"] == "/"
 
 
 def follow(browser: Browser, page: str, origin: str) -> tuple[str, int]:
-    """Follow redirects within the app. Return the URL that leads elsewhere, and how many came
-    from the name of the app."""
-    own = 0
+    """Follow redirects within the app. Return the first URL outside of the app, and how many
+    redirects contained the configured origin."""
+    redirects = 0
     for _ in range(6):
         response = browser.get(page)
         page = response.headers["Location"]
-        own += page.startswith(f"{origin}/")
+        redirects += page.startswith(f"{origin}/")
         if not page.startswith((f"{origin}/", "/")):
-            return page, own
+            return page, redirects
         page = str(response.url.join(page))
     raise AssertionError(f"the redirects do not end: {page}")
 
 
 @both_frameworks
-def test_pages_without_a_sign_in_work_under_every_name(sites: Sites, framework: str) -> None:
+def test_pages_without_a_sign_in_work_on_every_host(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     for host in ("127.0.0.1", "10.0.0.7:3000", "www.localhost"):
         for page in ("/healthz", "/readyz", "/", "/static/style.css"):
@@ -119,12 +121,10 @@ def test_pages_without_a_sign_in_work_under_every_name(sites: Sites, framework: 
 
 
 @both_frameworks
-def test_scripts_and_forms_under_another_name_are_not_redirected(
-    sites: Sites, framework: str
-) -> None:
+def test_scripts_and_forms_on_another_host_are_not_redirected(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     host = {"Host": "127.0.0.1"}
-    # A redirected form would come without its text.
+    # After a redirect, the text of the form would be lost.
     response = browser.post("/test/form", headers=host)
     assert_says(response, 403, "Your text was not saved")
     response = browser.get("/test/guarded", headers=host | {"Sec-Fetch-Mode": "cors"})
@@ -132,12 +132,12 @@ def test_scripts_and_forms_under_another_name_are_not_redirected(
 
 
 @both_frameworks
-def test_no_host_header_leads_out_of_the_app(sites: Sites, framework: str) -> None:
+def test_no_host_header_redirects_out_of_the_app(sites: Sites, framework: str) -> None:
     site = sites(framework)
     url = httpx2.URL(site.url)
     connection = HTTPConnection(url.host, url.port, timeout=10)
     redirects = 0
-    for host in ODD:
+    for host in STRANGE_HOSTS:
         for path in (
             "/profile",
             "/test/guarded?next=//evil.example",
@@ -159,19 +159,21 @@ def test_no_host_header_leads_out_of_the_app(sites: Sites, framework: str) -> No
 
 
 @both_frameworks
-def test_another_name_leads_to_the_own_name_each_time(sites: Sites, framework: str) -> None:
+def test_another_host_redirects_to_the_configured_host_each_time(
+    sites: Sites, framework: str
+) -> None:
     site = sites(framework)
     browser = site.browser()
-    elsewhere = site.url.replace("localhost", "127.0.0.1")
-    # Two tabs, a reload, or Back and another try.
+    other_host = site.url.replace("localhost", "127.0.0.1")
+    # The user opens two tabs, reloads, or goes back and tries again.
     for _ in range(3):
-        page, _ = follow(browser, f"{elsewhere}/profile", site.url)
+        page, _ = follow(browser, f"{other_host}/profile", site.url)
     assert browser.get(browser.answer(page)).headers["Location"] == "/profile"
 
 
 @both_frameworks
 @pytest.mark.parametrize("host", ["a..b", ".a", "x" * 64])
-def test_a_host_that_no_name_can_have_is_a_bad_request(
+def test_an_invalid_host_causes_no_error_of_the_app(
     sites: Sites, framework: str, host: str
 ) -> None:
     site = sites(framework)
@@ -191,16 +193,16 @@ def test_urls_of_the_app_come_from_the_configuration(
 ) -> None:
     site = sites(framework)
     headers = {"Host": host, "X-Forwarded-Host": host, "X-Requested-Host": host}
-    answer = httpx2.get(f"{site.url}/test/external", headers=headers).json()
-    own = httpx2.URL(site.url)
-    assert answer["url"] == f"{site.url}/profile"
-    assert answer["host"] == f"localhost:{own.port}"
-    assert answer["page"] == f"{site.url}/test/external"
-    # The framework's own redirects: a slash at the end, two slashes.
+    response = httpx2.get(f"{site.url}/test/external", headers=headers).json()
+    url = httpx2.URL(site.url)
+    assert response["url"] == f"{site.url}/profile"
+    assert response["host"] == f"localhost:{url.port}"
+    assert response["page"] == f"{site.url}/test/external"
+    # The framework itself redirects a missing slash at the end, and two slashes.
     for path in ("/test/books", "/test//external"):
-        answer = httpx2.get(site.url + path, headers={"Host": host})
-        if answer.status_code != 404:
-            location = answer.headers["Location"]
+        response = httpx2.get(site.url + path, headers={"Host": host})
+        if response.status_code != 404:
+            location = response.headers["Location"]
             assert location.startswith((f"{site.url}/", "/test/")), location
 
 
@@ -208,15 +210,15 @@ def test_urls_of_the_app_come_from_the_configuration(
 def test_behind_tls_urls_begin_with_https(bake: Bake, tmp_path: Path, framework: str) -> None:
     store = f"sqlite:///{tmp_path}/sessions.sqlite3"
     with serving(bake(framework=framework), framework, store, https=True) as site:
-        answer = httpx2.get(f"{site.url}/test/external").json()
-        assert answer["url"] == "https://books.example/profile"
-        assert answer["scheme"] == "https"
+        response = httpx2.get(f"{site.url}/test/external").json()
+        assert response["url"] == "https://books.example/profile"
+        assert response["scheme"] == "https"
         location = httpx2.get(f"{site.url}/test/books").headers["Location"]
         assert location in ("https://books.example/test/books/", "/test/books/")
 
 
 @both_frameworks
-def test_with_trusted_hosts_other_hosts_are_refused_and_health_is_not(
+def test_with_trusted_hosts_other_hosts_get_only_the_health_checks(
     bake: Bake, tmp_path: Path, framework: str
 ) -> None:
     store = f"sqlite:///{tmp_path}/sessions.sqlite3"
@@ -237,7 +239,7 @@ def test_with_trusted_hosts_other_hosts_are_refused_and_health_is_not(
 
 
 @both_frameworks
-def test_the_own_host_is_trusted_although_trusted_hosts_does_not_name_it(
+def test_the_configured_host_is_trusted_even_if_trusted_hosts_does_not_name_it(
     bake: Bake, tmp_path: Path, framework: str
 ) -> None:
     store = f"sqlite:///{tmp_path}/sessions.sqlite3"

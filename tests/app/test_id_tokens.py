@@ -13,68 +13,71 @@ from sites import Fault, FaultyLogto, Site, assert_says, both_frameworks, change
 from token_faults import ALICE, DISCOVERY, Sites, id_token, with_expired_token
 
 Sign = Callable[[FaultyLogto, dict[str, Any]], str]
-HALF = "\ud800"
-"""Half of a character, which JSON can write and UTF-8 cannot."""
+SURROGATE = "\ud800"
+"""Half of a surrogate pair: JSON can encode it, and UTF-8 cannot."""
 
 
-def saying(**changes: Any) -> Sign:
-    """An ID token with these claims; a change to None leaves the claim out."""
+def with_claims(**changes: Any) -> Sign:
+    """Sign an ID token with these claims. A change to None removes the claim."""
 
     def sign(logto: FaultyLogto, claims: dict[str, Any]) -> str:
-        said = {name: value for name, value in (claims | changes).items() if value is not None}
-        return logto.signed({}, said)
+        sent = {name: value for name, value in (claims | changes).items() if value is not None}
+        return logto.signed({}, sent)
 
     return sign
 
 
-def headed(**header: Any) -> Sign:
-    """The right ID token under this header."""
+def with_header(**header: Any) -> Sign:
+    """Sign the valid claims under this header."""
     return lambda logto, claims: logto.signed(header, claims)
 
 
 ACCEPTED: dict[str, Sign] = {
-    "one audience in a list": saying(aud=["test-app"]),
-    "the app as authorized party": saying(azp="test-app"),
-    "typ JWT": headed(typ="JWT"),
-    "no sid": saying(sid=None),
-    "no name": saying(name=None, username=None, email=None, picture=None),
+    "one audience in a list": with_claims(aud=["test-app"]),
+    "the app as authorized party": with_claims(azp="test-app"),
+    "typ JWT": with_header(typ="JWT"),
+    "no sid": with_claims(sid=None),
+    "no name": with_claims(name=None, username=None, email=None, picture=None),
     "null as name": lambda logto, claims: logto.signed({}, claims | {"name": None}),
-    "claims of other kinds": saying(address={"country": "NZ"}, age=5),
-    "roles": saying(roles=["admin"], organizations=["a1"], organization_roles=["a1:editor"]),
+    "claims of other kinds": with_claims(address={"country": "NZ"}, age=5),
+    "roles": with_claims(roles=["admin"], organizations=["a1"], organization_roles=["a1:editor"]),
     "null as roles": lambda logto, claims: logto.signed({}, claims | {"roles": None}),
 }
 REFUSED: dict[str, Sign] = {
-    "two audiences": saying(aud=["test-app", "other-app"]),
-    "the app twice": saying(aud=["test-app", "test-app"]),
-    "another authorized party": saying(azp="other-app"),
-    "an authorized party that is no text": saying(azp=["test-app"]),
-    "two audiences and the app as authorized party": saying(
+    "two audiences": with_claims(aud=["test-app", "other-app"]),
+    "the app twice": with_claims(aud=["test-app", "test-app"]),
+    "another authorized party": with_claims(azp="other-app"),
+    "an authorized party that is no text": with_claims(azp=["test-app"]),
+    "two audiences and the app as authorized party": with_claims(
         aud=["test-app", "other-app"], azp="test-app"
     ),
-    "no nonce": saying(nonce=None),
-    "an empty nonce": saying(nonce=""),
-    "another nonce": saying(nonce="n" * 22),
+    "no nonce": with_claims(nonce=None),
+    "an empty nonce": with_claims(nonce=""),
+    "another nonce": with_claims(nonce="n" * 22),
     "the nonce in a list": lambda logto, claims: logto.signed(
         {}, claims | {"nonce": [claims["nonce"]]}
     ),
-    "an access token's typ": headed(typ="at+jwt"),
-    "a logout token's typ": headed(typ="logout+jwt"),
-    "the long form of a typ": headed(typ="application/at+jwt"),
-    "a number as session": saying(sid=7),
+    "an access token's typ": with_header(typ="at+jwt"),
+    "a logout token's typ": with_header(typ="logout+jwt"),
+    "the long form of a typ": with_header(typ="application/at+jwt"),
+    "a number as session": with_claims(sid=7),
     "exp as text": lambda logto, claims: logto.signed({}, claims | {"exp": str(claims["exp"])}),
     "iat as text": lambda logto, claims: logto.signed({}, claims | {"iat": str(claims["iat"])}),
-    "nbf as text": saying(nbf="1"),
-    **{f"a number as {name}": saying(**{name: 5}) for name in ("name", "username")},
-    **{f"a list as {name}": saying(**{name: ["a"]}) for name in ("email", "picture")},
+    "nbf as text": with_claims(nbf="1"),
+    **{f"a number as {name}": with_claims(**{name: 5}) for name in ("name", "username")},
+    **{f"a list as {name}": with_claims(**{name: ["a"]}) for name in ("email", "picture")},
     **{
-        f"{kind} as {name}": saying(**{name: value})
+        f"{kind} as {name}": with_claims(**{name: value})
         for name in ("roles", "organizations", "organization_roles")
         for kind, value in (("a text", "admin"), ("an object", {"admin": 1}), ("a list", [["a"]]))
     },
-    "an object as name": saying(name={"first": "Alice"}),
-    "true as picture": saying(picture=True),
-    **{f"half a character in {name}": saying(**{name: HALF}) for name in ("sub", "sid", "name")},
-    "half a character in another claim": saying(address={"country": [HALF]}),
+    "an object as name": with_claims(name={"first": "Alice"}),
+    "true as picture": with_claims(picture=True),
+    **{
+        f"a lone surrogate in {name}": with_claims(**{name: SURROGATE})
+        for name in ("sub", "sid", "name")
+    },
+    "a lone surrogate in another claim": with_claims(address={"country": [SURROGATE]}),
 }
 
 
@@ -108,7 +111,7 @@ def test_an_id_token_that_breaks_a_rule_signs_nobody_in(
 
 
 @both_frameworks
-def test_each_sign_in_has_a_nonce_of_its_own(sites: Sites, framework: str) -> None:
+def test_each_sign_in_has_a_different_nonce(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     nonces = {query(browser.start())["nonce"] for _ in range(3)}
     assert len(nonces) == 3
@@ -116,7 +119,7 @@ def test_each_sign_in_has_a_nonce_of_its_own(sites: Sites, framework: str) -> No
 
 
 def with_at_hash(site: Site, of: Callable[[str], str]) -> Fault:
-    """Respond with an ID token whose `at_hash` `of` makes from the access token."""
+    """Respond with an ID token whose `at_hash` is the result of `of(access_token)`."""
 
     def change(tokens: Any) -> Any:
         claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
@@ -127,13 +130,13 @@ def with_at_hash(site: Site, of: Callable[[str], str]) -> Fault:
 
 
 def at_hash(access_token: str) -> str:
-    """The left half of the digest that ES384 uses (OpenID Connect Core, 3.1.3.6)."""
+    """Return the left half of the digest that ES384 uses (OpenID Connect Core, 3.1.3.6)."""
     half = hashlib.sha384(access_token.encode()).digest()[:24]
     return urlsafe_b64encode(half).decode().rstrip("=")
 
 
 @both_frameworks
-def test_an_at_hash_must_be_that_of_the_access_token(sites: Sites, framework: str) -> None:
+def test_an_at_hash_must_match_the_access_token(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     wrong: list[Callable[[str], Any]] = [
@@ -141,7 +144,7 @@ def test_an_at_hash_must_be_that_of_the_access_token(sites: Sites, framework: st
         lambda access_token: at_hash(access_token)[:-1],
         lambda _: "",
         lambda access_token: [at_hash(access_token)],
-        lambda _: HALF,
+        lambda _: SURROGATE,
     ]
     for of in wrong:
         with site.logto.fault("/oidc/token", with_at_hash(site, of)):
@@ -156,14 +159,14 @@ def test_an_at_hash_must_be_that_of_the_access_token(sites: Sites, framework: st
 
 @contextmanager
 def announcing(site: Site, iss: bool | None) -> Iterator[None]:
-    """Let discovery say whether callbacks have an `iss`, and let the app read it."""
+    """Let discovery announce whether callbacks have an `iss`, and let the app read it again."""
     name = "authorization_response_iss_parameter_supported"
 
     def change(found: Any) -> Any:
         return {k: v for k, v in found.items() if k != name} | ({} if iss is None else {name: iss})
 
     def read_again() -> None:
-        # Of an unknown key the app learns at a sign-in.
+        # At a sign-in with an unknown key, the app fetches discovery and the keys again.
         site.logto.new_key()
         assert site.browser().sign_in().headers["Location"] == "/"
 
@@ -184,7 +187,7 @@ def test_a_callback_without_iss_is_refused_if_logto_announces_one(
     response = browser.get(str(callback.copy_remove_param("iss")))
     assert_says(response, 400, "This sign-in is not valid", "/sign-in?next=/")
     assert not browser.is_signed_in
-    # The code was not sent.
+    # The app did not send the code to Logto.
     assert site.logto.calls("/oidc/token") == before
 
 
@@ -216,7 +219,7 @@ def test_a_callback_needs_no_iss_if_logto_announces_none(
         "another nonce",
         "an access token's typ",
         "a number as name",
-        "half a character in name",
+        "a lone surrogate in name",
     ],
 )
 def test_a_refreshed_id_token_that_breaks_a_rule_ends_the_session(
@@ -231,14 +234,14 @@ def test_a_refreshed_id_token_that_breaks_a_rule_ends_the_session(
 
 
 @both_frameworks
-@pytest.mark.parametrize("sign", [saying(), saying(nonce=None)], ids=["the same", "none"])
+@pytest.mark.parametrize("sign", [with_claims(), with_claims(nonce=None)], ids=["the same", "none"])
 def test_a_refreshed_id_token_with_the_same_nonce_or_none_keeps_the_session(
     sites: Sites, framework: str, sign: Sign
 ) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
     with site.logto.expired_tokens(), site.logto.fault("/oidc/token", fault_of(site, sign)):
-        # The second refresh follows a token without a nonce, or with it.
+        # The second refresh compares with the first refreshed token, with or without a nonce.
         for _ in range(2):
             assert browser.get("/test/guarded").text.startswith(ALICE)
     assert browser.get("/test/guarded").text.startswith(ALICE)
@@ -246,35 +249,35 @@ def test_a_refreshed_id_token_with_the_same_nonce_or_none_keeps_the_session(
 
 
 @both_frameworks
-def test_a_claim_that_a_refreshed_id_token_lacks_is_gone(sites: Sites, framework: str) -> None:
+def test_a_claim_that_a_refreshed_id_token_lacks_is_removed(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
     assert "<bdi>Alice Archer</bdi>" in browser.get("/").text
-    with site.logto.fault("/oidc/token", fault_of(site, saying(name=None))):
+    with site.logto.fault("/oidc/token", fault_of(site, with_claims(name=None))):
         assert browser.get("/test/guarded").text.startswith(ALICE)
     assert "<bdi>alice</bdi>" in browser.get("/").text
 
 
-# What else Logto can say of a user
+# Strange values in userinfo and ID tokens
 
 
 def adding(claims: dict[str, Any]) -> Fault:
-    """Respond as Logto does, with these claims in place of its own."""
+    """Respond as Logto does, and replace these claims."""
     return changed(lambda known: known | claims)
 
 
 @both_frameworks
-def test_no_claim_of_userinfo_is_an_error_of_the_app(sites: Sites, framework: str) -> None:
+def test_no_claim_of_userinfo_causes_an_error_of_the_app(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
     for changes in (
-        {"name": HALF},
-        {"sub": HALF},
-        {"custom_data": {"a": [HALF]}},
+        {"name": SURROGATE},
+        {"sub": SURROGATE},
+        {"custom_data": {"a": [SURROGATE]}},
         {"email": 5},
         {"created_at": "yesterday"},
-        {"updated_at": HALF},
+        {"updated_at": SURROGATE},
         {"created_at": 10**30},
         {"updated_at": -1e300},
         {"created_at": [5]},
@@ -288,9 +291,9 @@ def test_no_claim_of_userinfo_is_an_error_of_the_app(sites: Sites, framework: st
 
 
 @both_frameworks
-def test_no_time_of_an_id_token_is_an_error_of_the_app(sites: Sites, framework: str) -> None:
+def test_no_time_in_an_id_token_causes_an_error_of_the_app(sites: Sites, framework: str) -> None:
     site = sites(framework)
-    sign = saying(created_at="yesterday", updated_at=10**30)
+    sign = with_claims(created_at="yesterday", updated_at=10**30)
     browser = site.browser()
     with site.logto.fault("/oidc/token", fault_of(site, sign)):
         browser.sign_in()

@@ -1,4 +1,4 @@
-"""The log of a bake that runs: every line of the one form, and nothing in it to keep secret."""
+"""The log of a running app: every line has the same format, and no line contains a secret."""
 
 import json
 import re
@@ -22,14 +22,14 @@ SECRETS = ("code-of-logto", "state-of-logto", "hush-hush", "cookie-of-alice")
 TEXT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ +\S+ +[\w.]+: ")
 
 
-def ask(port: int, path: str) -> Message:
-    """Ask for a path with all that a proxy and a browser send; gives the headers of the answer."""
+def request(port: int, path: str) -> Message:
+    """Request a path with the headers of a proxy and a browser. Return the response headers."""
     headers = {"X-Request-ID": "from-the-proxy", "Cookie": "bookstore-session=cookie-of-alice"}
-    request = urllib.request.Request(f"http://localhost:{port}{path}", headers=headers)
+    prepared = urllib.request.Request(f"http://localhost:{port}{path}", headers=headers)
     try:
-        answer: HTTPResponse
-        with urllib.request.urlopen(request) as answer:  # noqa: S310
-            return answer.headers
+        response: HTTPResponse
+        with urllib.request.urlopen(prepared) as response:  # noqa: S310
+            return response.headers
     except urllib.error.HTTPError as error:
         return error.headers
 
@@ -55,8 +55,8 @@ def test_a_request_is_one_line_without_its_query(
         SESSION_URL=f"sqlite:///{tmp_path / 'sessions.sqlite3'}",
     ) as process:
         process.wait_for(f"http://localhost:{port}/healthz")
-        headers = ask(port, "/callback?code=code-of-logto&state=state-of-logto")
-        ask(port, "/sign-in")
+        headers = request(port, "/callback?code=code-of-logto&state=state-of-logto")
+        request(port, "/sign-in")
         process.wait_for_text("/sign-in")
         process.send(signal.SIGTERM)
         process.exit_code()
@@ -86,7 +86,7 @@ def test_a_request_is_one_line_without_its_query(
 
 
 CONTROL = "\n2026-01-01 INFO forged\r\x1b[31m\x1b]0;title\x07\x9b\u202e\u2028\x00"
-"""What a log must not take as it is: lines, colours and titles of a terminal, and directions."""
+"""Text that the log must escape: new lines, terminal codes for colours and titles, directions."""
 
 
 @both_frameworks
@@ -102,7 +102,7 @@ def test_no_control_character_from_outside_reaches_the_log(sites: Sites, framewo
         with site.logto.fault("/oidc/token", fault(**sent)):
             assert named.sign_in().headers["Location"] == "/"
         assert named.is_signed_in
-        # By a back-channel logout, of another session and then of this user.
+        # A back-channel logout of another session, and then of all sessions of this user.
         for sid in (CONTROL, None):
             token = site.logto.logout_token(sub=sent["sub"], sid=sid)
             done = httpx2.post(f"{site.url}/backchannel-logout", data={"logout_token": token})
@@ -110,7 +110,7 @@ def test_no_control_character_from_outside_reaches_the_log(sites: Sites, framewo
         with site.logto.fault("/oidc/token", fault(**sent)):
             named.sign_in()
         named.post("/sign-out")
-        # What breaks a rule, and errors.
+        # Invalid ID tokens, and errors from Logto.
         for changes in ({"iss": CONTROL}, {"aud": CONTROL}, {"azp": CONTROL}, {"exp": CONTROL}):
             with site.logto.fault("/oidc/token", fault(**changes)):
                 assert typed.sign_in().status_code == 400

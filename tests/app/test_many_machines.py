@@ -1,4 +1,4 @@
-"""Several copies of the app behind its proxy, with one Redis: any of them may go at any time."""
+"""Several copies of the app behind its proxy, with one Redis. A copy may stop at any time."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ SETTLED = 0.2
 
 @dataclass
 class Cluster:
-    """Two copies of the app, the proxy before them, and Redis and a Logto behind them."""
+    """Two copies of the app behind a proxy, with one Redis and one Logto."""
 
     project: BakedProject
     port: int
@@ -58,7 +58,7 @@ class Cluster:
         process.wait_for(f"http://localhost:{self.app_ports[number]}/healthz")
 
     def sign_in(self, number: int | None = None) -> httpx2.Client:
-        """Sign in as Alice, through the proxy; gives a browser with her cookie."""
+        """Sign in as Alice through the proxy. Return a client with her session cookie."""
         with Visitor(f"http://localhost:{self.logto_port}") as visitor:
             page = visitor.visit(f"{self.origin}/sign-in")
             assert "Alice Archer" in page.text
@@ -79,7 +79,7 @@ INSECURE.verify_mode = ssl.CERT_NONE
 
 @contextmanager
 def proxy(cluster: Cluster, folder: Path) -> Iterator[None]:
-    """Run the project's own proxy; what differs is where it finds the copies."""
+    """Run the proxy of the project with the ports of these copies."""
     text = cluster.project.read("Caddyfile").replace("3443", str(cluster.port))
     copies = " ".join(f"localhost:{port}" for port in cluster.app_ports)
     text, found = re.subn(r"dynamic a app 3000 \{[^}]*\}", f"to {copies}", text)
@@ -88,7 +88,7 @@ def proxy(cluster: Cluster, folder: Path) -> Iterator[None]:
     command = ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
     with cluster.project.start(*command, XDG_DATA_HOME=str(folder), HOME=str(folder)) as process:
         process.wait_for_text("serving initial configuration")
-        # It makes its certificate only now.
+        # Caddy creates its certificate only after this message.
         process.wait_for(f"{cluster.origin}/healthz", context=INSECURE)
         assert httpx2.get(f"{cluster.origin}/healthz", verify=INSECURE).status_code == 200
         yield
@@ -98,6 +98,7 @@ def proxy(cluster: Cluster, folder: Path) -> Iterator[None]:
 def cluster(
     request: pytest.FixtureRequest, bake: Bake, tmp_path: Path
 ) -> Iterator[tuple[Cluster, ExitStack, list[Process]]]:
+    """Start the two copies of the app, the proxy, Redis and the local Logto."""
     project = bake(framework=request.param)
     with ExitStack() as stack:
         redis_port, _ = stack.enter_context(redis_server(tmp_path))
@@ -119,14 +120,14 @@ def cluster(
 
 
 class Traffic:
-    """Signed-in users who look at the home page, one after the other, until it is over."""
+    """Signed-in users who request the home page, one after the other, until the block ends."""
 
     def __init__(self, users: list[httpx2.Client]) -> None:
         self._users = users
         self._over = threading.Event()
         self.begun: dict[int, float] = {}
-        self.answers: list[tuple[float, float, str]] = []
-        self._threads = [threading.Thread(target=self._go_on, args=(n,)) for n in range(4)]
+        self.responses: list[tuple[float, float, str]] = []
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(4)]
 
     def __enter__(self) -> "Traffic":
         for thread in self._threads:
@@ -138,17 +139,17 @@ class Traffic:
         for thread in self._threads:
             thread.join()
 
-    def _go_on(self, number: int) -> None:
-        mine = self._users[number::4]
+    def _run(self, number: int) -> None:
+        users = self._users[number::4]
         while not self._over.is_set():
-            for user in mine:
+            for user in users:
                 begun = time.monotonic()
-                self.answers.append((begun, *self._look(user)))
-                # People read for a moment, and the copies that start need the processor, too.
+                self.responses.append((begun, *self._request(user)))
+                # Users read for a moment, and the copies that start need the CPU, too.
                 if self._over.wait(0.005):
                     return
 
-    def _look(self, user: httpx2.Client) -> tuple[float, str]:
+    def _request(self, user: httpx2.Client) -> tuple[float, str]:
         try:
             page = user.get("/")
         except httpx2.HTTPError as error:
@@ -159,52 +160,52 @@ class Traffic:
         return time.monotonic(), "signed in" if signed_in else "signed out"
 
     def not_signed_in(self) -> list[tuple[float, float, str]]:
-        return [answer for answer in self.answers if answer[2] != "signed in"]
+        return [response for response in self.responses if response[2] != "signed in"]
 
 
 def signed_in_users(cluster: Cluster) -> list[httpx2.Client]:
-    """200 sessions; the connections are shared by few, as in browsers that come and go."""
+    """Sign 200 users in, and return an HTTP client for each session."""
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda _: cluster.sign_in(), range(USERS)))
 
 
 def wait_until_all_have_looked(traffic: Traffic) -> None:
-    before = len(traffic.answers)
+    before = len(traffic.responses)
     deadline = time.monotonic() + 60
-    while len(traffic.answers) < before + USERS and time.monotonic() < deadline:
+    while len(traffic.responses) < before + USERS and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(SETTLED)
 
 
-def test_copies_come_and_go_and_nobody_is_signed_out(
+def test_copies_stop_and_start_and_nobody_is_signed_out(
     cluster: tuple[Cluster, ExitStack, list[Process]],
 ) -> None:
     site, stack, copies = cluster
     direct = [httpx2.Client(base_url=f"http://localhost:{port}") for port in site.app_ports]
     users = signed_in_users(site)
-    # What one copy knows, the other knows too.
+    # Both copies know the session.
     for client in direct:
         assert "Alice Archer" in client.get("/", headers=dict(users[0].headers)).text
 
     with Traffic(users) as traffic:
         wait_until_all_have_looked(traffic)
 
-        # Killed, with all that it was doing; then the other, once the first is back.
+        # Kill the first copy during its requests. Once it runs again, kill the other copy.
         for number in (0, 1):
             before = time.monotonic()
             copies[number].kill()
             gone = time.monotonic()
             wait_until_all_have_looked(traffic)
-            for begun, ended, what in traffic.not_signed_in():
-                assert what.startswith("lost"), what
-                assert begun <= gone, "lost, though it was not in flight"
+            for begun, ended, outcome in traffic.not_signed_in():
+                assert outcome.startswith("lost"), outcome
+                assert begun <= gone, "a request failed that began after the copy was killed"
                 assert ended >= before
-            traffic.answers.clear()
+            traffic.responses.clear()
             copies[number] = stack.enter_context(site.copy(number))
             site.wait_for_copy(number, copies[number])
 
-        # A rolling restart: told to stop, each answers what it has begun.
-        traffic.answers.clear()
+        # A rolling restart: after SIGTERM, each copy finishes the requests that it has begun.
+        traffic.responses.clear()
         for number in (0, 1):
             copies[number].send(signal.SIGTERM)
             assert copies[number].exit_code() == 0
@@ -213,7 +214,7 @@ def test_copies_come_and_go_and_nobody_is_signed_out(
             site.wait_for_copy(number, copies[number])
             wait_until_all_have_looked(traffic)
         assert traffic.not_signed_in() == []
-        assert len(traffic.answers) > USERS
+        assert len(traffic.responses) > USERS
 
     for user in users:
         assert "Alice Archer" in user.get("/").text
@@ -227,10 +228,10 @@ def test_a_sign_in_begun_with_one_copy_ends_with_the_other(
     copies = [f"http://localhost:{port}" for port in site.app_ports]
     with Visitor(f"http://localhost:{site.logto_port}") as visitor:
         begun = httpx2.get(f"{copies[0]}/sign-in")
-        # A client that is not behind TLS keeps its Secure cookies by hand.
+        # The client would not send Secure cookies over plain HTTP, so the test sends them.
         cookies = "; ".join(header.split(";")[0] for header in begun.headers.get_list("set-cookie"))
-        answer = visitor.visit(begun.headers["location"], until=site.origin)
-        callback = answer.headers["location"].replace(site.origin, copies[1])
+        response = visitor.visit(begun.headers["location"], until=site.origin)
+        callback = response.headers["location"].replace(site.origin, copies[1])
         ended = httpx2.get(callback, headers={"Cookie": cookies})
         session = next(
             header.split(";")[0]

@@ -1,4 +1,4 @@
-"""What users call themselves, and times that are none: pages show what can be shown."""
+"""Unusual names of users and invalid times: every page can still be shown."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ RIGHT_TO_LEFT, ZERO_WIDTH, JOINER = "\u202e", "\u200b", "\u200d"
 GERMANY, ACUTE = "\U0001f1e9\U0001f1ea", "\u0301"
 PROGRAMMER = f"\U0001f469{JOINER}\U0001f4bb"
 
-# The name, what is shown of it or None for the username, and the letter of the avatar.
+# The name, the text that the page shows (None: the username), and the letter of the avatar.
 NAMES = [
     ("Bob Baker", "Bob Baker", "B"),
     ("bob baker", "bob baker", "B"),
@@ -43,7 +43,7 @@ TIMES: list[Any] = [
 
 @pytest.fixture
 def bob(sites: Sites, framework: str) -> Iterator[Any]:
-    """A user without a picture, as the test changes it."""
+    """Return a user without a picture, whose data the test may change."""
     user = sites(framework).logto.local.users["bob"]
     before = vars(user).copy()
     yield user
@@ -51,9 +51,7 @@ def bob(sites: Sites, framework: str) -> Iterator[Any]:
 
 
 @both_frameworks
-def test_the_avatar_shows_the_first_letter_that_can_be_seen(
-    sites: Sites, framework: str, bob: Any
-) -> None:
+def test_the_avatar_shows_the_first_visible_letter(sites: Sites, framework: str, bob: Any) -> None:
     site = sites(framework)
     browser = site.browser()
     for name, shown, letter in NAMES:
@@ -80,13 +78,13 @@ def test_the_picture_of_the_local_logto_shows_a_letter_too(
         picture = httpx2.get(f"{site.logto.endpoint}/avatars/bob.svg")
         found = re.search(r"<text[^>]*>(.*)</text>", picture.text)
         assert found
-        # In the case that it has, and without an accent that is a character of its own.
+        # The local Logto keeps the case, and drops an accent that is a separate character.
         expected = {"\u00c9": "E"}.get(letter, letter) if shown else "?"
         assert unescape(found[1]).lower() == expected.lower(), name
 
 
 @both_frameworks
-def test_a_time_that_is_none_shows_nothing(sites: Sites, framework: str, bob: Any) -> None:
+def test_an_invalid_time_is_not_shown(sites: Sites, framework: str, bob: Any) -> None:
     browser = sites(framework).browser()
     browser.sign_in(user="bob")
     assert "<dt>Member since</dt>" in browser.get("/profile").text

@@ -1,4 +1,4 @@
-"""What a browser fetches without the user, and what the user opens twice or too late."""
+"""Requests that a browser sends without the user, and pages that are opened twice or too late."""
 
 import sqlite3
 from collections.abc import Callable
@@ -36,7 +36,7 @@ PURPOSES = ("prefetch", "prefetch;prerender", "prefetch;anonymous-client-ip")
 
 
 @both_frameworks
-def test_what_a_script_fetches_starts_no_sign_in(sites: Sites, framework: str) -> None:
+def test_a_request_of_a_script_starts_no_sign_in(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     callback = browser.answer(browser.start("/sign-in?next=/profile"))
     for headers in SCRIPTS.values():
@@ -53,7 +53,7 @@ def test_what_a_script_fetches_starts_no_sign_in(sites: Sites, framework: str) -
 
 @both_frameworks
 @pytest.mark.parametrize("headers", VISITS.values(), ids=VISITS)
-def test_what_the_user_opens_starts_a_sign_in(
+def test_a_page_that_the_user_opens_starts_a_sign_in(
     sites: Sites, framework: str, headers: dict[str, str]
 ) -> None:
     browser = sites(framework).browser()
@@ -67,7 +67,7 @@ def test_what_the_user_opens_starts_a_sign_in(
 
 
 @both_frameworks
-def test_of_too_many_sign_ins_only_the_oldest_ends(sites: Sites, framework: str) -> None:
+def test_of_too_many_sign_ins_only_the_oldest_expires(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     pages = [browser.start(f"/sign-in?next=/tab/{number}") for number in range(21)]
     callbacks = [browser.answer(page) for page in pages]
@@ -78,7 +78,7 @@ def test_of_too_many_sign_ins_only_the_oldest_ends(sites: Sites, framework: str)
 
 @both_frameworks
 @pytest.mark.parametrize("headers", list(SCRIPTS.values())[:7], ids=list(SCRIPTS)[:7])
-def test_a_script_that_fetches_the_sign_in_itself_starts_none(
+def test_a_script_that_fetches_the_sign_in_url_starts_no_sign_in(
     sites: Sites, framework: str, headers: dict[str, str]
 ) -> None:
     browser = sites(framework).browser()
@@ -93,7 +93,10 @@ def test_a_script_that_fetches_the_sign_in_itself_starts_none(
 
 
 def ways_without_a_visit(browser: Browser, path: str) -> list[tuple[str, int, str]]:
-    """Request a path in every way that is no visit. Return how, the status and the cookies."""
+    """Send each kind of request that is no visit of the user.
+
+    Return the method, the status and the cookies of each response.
+    """
     seen = []
     for method, purpose in (("HEAD", ""), *(("GET", each) for each in PURPOSES)):
         headers = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
@@ -112,13 +115,13 @@ def test_a_prefetch_or_head_starts_no_sign_in(sites: Sites, framework: str) -> N
     for path in ("/sign-in?next=/profile", "/sign-up", "/sign-in?connector=azuread"):
         for method, status, cookies in ways_without_a_visit(browser, path):
             assert cookies == ""
-            # A browser shows no prefetched response that is an error.
+            # A browser does not show a prefetched response with an error status.
             assert status < 400 if method == "HEAD" else 400 <= status < 500
     assert not browser.http.cookies
 
 
 @both_frameworks
-def test_a_prefetch_or_head_of_a_callback_does_not_spend_the_code(
+def test_a_prefetch_or_head_of_a_callback_does_not_use_the_code(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
@@ -149,7 +152,7 @@ def test_a_prefetch_or_head_signs_nobody_out(sites: Sites, framework: str) -> No
 @both_frameworks
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("site_of_the_link", ["same-origin", "none"])
-def test_a_visit_signs_out(
+def test_a_visit_to_the_sign_out_url_signs_the_user_out(
     sites: Sites, framework: str, method: str, site_of_the_link: str
 ) -> None:
     browser = sites(framework).browser()
@@ -159,11 +162,11 @@ def test_a_visit_signs_out(
     assert not browser.is_signed_in
 
 
-# The same callback again
+# Repeated callbacks
 
 
 @both_frameworks
-def test_a_callback_that_comes_again_while_logto_is_slow_keeps_the_target(
+def test_a_repeated_callback_while_logto_is_slow_keeps_the_target(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
@@ -183,13 +186,13 @@ def test_a_callback_that_comes_again_while_logto_is_slow_keeps_the_target(
 
 
 @both_frameworks
-def test_a_callback_that_comes_again_leads_a_signed_in_user_to_the_target(
+def test_a_repeated_callback_leads_a_signed_in_user_to_the_target(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start("/sign-in?next=/profile"))
-    # Another tab has signed in meanwhile.
+    # Meanwhile, the user has signed in in another tab.
     tab = site.browser()
     tab.sign_in()
     tab.http.cookies.update(browser.http.cookies)
@@ -203,7 +206,7 @@ def test_a_callback_that_comes_again_leads_a_signed_in_user_to_the_target(
 
 
 @both_frameworks
-def test_a_callback_that_comes_long_after_the_sign_in_is_not_sent_to_logto_again(
+def test_a_callback_repeated_long_after_the_sign_in_is_not_sent_to_logto(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
@@ -235,11 +238,11 @@ def test_a_reload_finishes_a_sign_in_once_logto_responds_again(
     assert browser.is_signed_in
 
 
-# A form that comes too late
+# A form that is sent after the session has ended
 
 
 @both_frameworks
-def test_a_form_that_is_sent_after_the_session_has_ended_says_so(
+def test_a_form_sent_after_the_end_of_the_session_shows_that_it_was_not_saved(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
@@ -296,7 +299,9 @@ def sign_in_link(page: str) -> str:
 
 
 @both_frameworks
-def test_an_error_that_names_no_sign_in_is_a_problem_of_logto(sites: Sites, framework: str) -> None:
+def test_an_error_without_a_state_is_shown_as_a_problem_of_logto(
+    sites: Sites, framework: str
+) -> None:
     browser = sites(framework).browser()
     for error in ("invalid_request", "login_required", "server_error", "<b>outside</b>"):
         response = browser.get(f"/callback?error={quote(error)}&error_description=outside")

@@ -1,4 +1,4 @@
-"""What a real browser does beyond clicks: prefetches, polls, other host names, Strict cookies."""
+"""Behaviour of a real browser: prefetches, polls, other host names, Strict cookies."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ def sign_in(page: Page, site: Site, path: str = "/") -> None:
 
 
 def cookies(page: Page) -> dict[str, str]:
-    return {each.get("name", ""): each.get("value", "") for each in page.context.cookies()}
+    return {cookie.get("name", ""): cookie.get("value", "") for cookie in page.context.cookies()}
 
 
 EVENT_STREAM = """async path => {
@@ -54,7 +54,7 @@ def test_a_page_that_polls_does_not_disturb_a_sign_in(
     polls.goto(site.url)
     status, text = polls.evaluate(FETCH, "/test/guarded")
     assert (status, "sign_in_required" in text) == (401, True)
-    # It is closed: the browser does not connect again.
+    # The state 2 is CLOSED: the browser does not connect again.
     assert polls.evaluate(EVENT_STREAM, "/test/guarded") == 2
     polls.evaluate(IMAGE, "/test/guarded")
     assert cookies(page) == waiting
@@ -63,7 +63,7 @@ def test_a_page_that_polls_does_not_disturb_a_sign_in(
 
 
 @both_frameworks
-def test_what_a_page_loads_signs_nobody_out_and_a_link_does(
+def test_a_link_signs_the_user_out_and_a_prefetch_or_fetch_does_not(
     sites: Sites, framework: str, page: Page
 ) -> None:
     site = sites(framework)
@@ -88,7 +88,7 @@ def test_what_a_page_loads_signs_nobody_out_and_a_link_does(
 
 
 @both_frameworks
-def test_a_typed_address_signs_out(sites: Sites, framework: str, page: Page) -> None:
+def test_a_typed_url_signs_the_user_out(sites: Sites, framework: str, page: Page) -> None:
     site = sites(framework)
     sign_in(page, site)
     page.goto(f"{site.url}/sign-out")
@@ -96,7 +96,7 @@ def test_a_typed_address_signs_out(sites: Sites, framework: str, page: Page) -> 
 
 
 @both_frameworks
-def test_a_prefetched_sign_in_is_not_used_when_the_user_goes_there(
+def test_a_prefetched_sign_in_is_not_used_when_the_user_clicks_the_link(
     sites: Sites, framework: str, page: Page
 ) -> None:
     site = sites(framework)
@@ -111,7 +111,7 @@ def test_a_prefetched_sign_in_is_not_used_when_the_user_goes_there(
 
 @both_frameworks
 @pytest.mark.parametrize("path", ["/profile", "/sign-in?next=/profile"])
-def test_a_sign_in_that_starts_under_another_name_ends_on_the_page(
+def test_a_sign_in_that_starts_on_another_host_leads_to_the_requested_page(
     sites: Sites, framework: str, page: Page, path: str
 ) -> None:
     site = sites(framework)
@@ -122,7 +122,7 @@ def test_a_sign_in_that_starts_under_another_name_ends_on_the_page(
 
 
 @both_frameworks
-def test_after_a_sign_in_in_another_tab_back_brings_the_text_of_a_form_back(
+def test_after_a_sign_in_in_another_tab_the_back_button_restores_a_form(
     sites: Sites, framework: str, page: Page
 ) -> None:
     site = sites(framework)
@@ -144,22 +144,22 @@ def test_after_a_sign_in_in_another_tab_back_brings_the_text_of_a_form_back(
 
 
 @both_frameworks
-def test_with_strict_cookies_a_sign_in_ends_on_the_page(
+def test_with_strict_cookies_a_sign_in_leads_to_the_requested_page(
     bake: Bake, framework: str, page: Page, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/sessions.sqlite3"
     project = bake(framework=framework)
-    # For a browser, 127.0.0.1 and the localhost of Logto are two sites.
+    # For a browser, 127.0.0.1 (the app) and localhost (Logto) are two sites.
     with serving(project, framework, url, host="127.0.0.1", TEST_SAMESITE="strict") as site:
         page.goto(f"{site.url}/profile?tab=1&name=%22%26")
-        assert {each.get("sameSite") for each in page.context.cookies(site.url)} == {"Lax"}
+        assert {cookie.get("sameSite") for cookie in page.context.cookies(site.url)} == {"Lax"}
         page.get_by_role("button", name="Alice Archer").click()
         expect(page).to_have_url(f"{site.url}/profile?tab=1&name=%22%26")
         expect(page.get_by_text("alice@example.com")).to_be_visible()
         (session,) = page.context.cookies(site.url)
         assert (session.get("name"), session.get("sameSite")) == ("bookstore-session", "Strict")
 
-        # Over HTTP: no script, and a link for a browser that does not continue by itself.
+        # The page has no script, and a link for browsers that ignore the refresh.
         response = site.browser().sign_in("/sign-in?next=/profile?a%3D1%26b%3D%22")
         assert response.status_code == 200
         assert "<script" not in response.text
@@ -178,11 +178,11 @@ def test_with_strict_cookies_a_sign_in_ends_on_the_page(
 def test_a_page_of_the_app_opens_a_websocket(sites: Sites, framework: str, page: Page) -> None:
     site = sites(framework)
     sign_in(page, site)
-    talk = """path => new Promise(resolve => {
+    open_websocket = """path => new Promise(resolve => {
         const socket = new WebSocket(new URL(path, location.href.replace("http", "ws")));
         socket.onmessage = message => resolve(message.data);
         socket.onerror = () => resolve("refused");
     })"""
-    assert page.evaluate(talk, "/test/talk") == "k3v9x0q2m7ae"
+    assert page.evaluate(open_websocket, "/test/talk") == "k3v9x0q2m7ae"
     page.context.clear_cookies()
-    assert page.evaluate(talk, "/test/talk") == "refused"
+    assert page.evaluate(open_websocket, "/test/talk") == "refused"

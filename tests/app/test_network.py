@@ -1,4 +1,4 @@
-"""An app whose only way to Logto is a company's proxy, with a certificate of a private CA."""
+"""An app that reaches Logto only through the proxy of a company, with a private CA."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ Offices = Callable[[str], Office]
 
 @pytest.fixture(scope="module")
 def offices(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offices]:
-    """Give the office of a framework, started when it is first asked for."""
+    """Return the office of a framework. It starts at the first request for it."""
 
     def build(framework: str, folder: Path, network: Network, stack: ExitStack) -> Office:
         variables: dict[str, Any] = proxies(https=network.proxy.url) | {
@@ -66,7 +66,7 @@ def test_every_call_goes_through_the_proxy(offices: Offices, framework: str) -> 
     signed_out = browser.post("/sign-out", headers={"Sec-Fetch-Site": "same-origin"})
     assert signed_out.headers["Location"].startswith(f"{ENDPOINT}/oidc/session/end?")
     assert logto.local.grants[-1].revoked
-    # Nobody else finds the host of Logto.
+    # Only the proxy can resolve the host of Logto.
     assert set(office.network.proxy.requests) == {f"CONNECT {NAME}:443"}
     for path in (DISCOVERY, "/oidc/jwks", "/oidc/token", "/oidc/me", "/oidc/token/revocation"):
         assert logto.calls(path), path
@@ -80,10 +80,10 @@ def test_a_proxy_that_fails_is_named_in_the_log_and_signs_nobody_out(
     site, network = office.site, office.network
     with site.logto.expired_tokens():
         browser, _ = office.sign_in()
-    stranger = site.browser()
-    callback = stranger.answer(network.local(stranger.start()))
+    new_browser = site.browser()
+    callback = new_browser.answer(network.local(new_browser.start()))
     with end_pause_after(site), site.log_lines() as lines, network.proxy_refusing():
-        assert_says(stranger.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
+        assert_says(new_browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
         assert browser.get("/test/guarded").text.startswith(ALICE)
     assert (
         len([line for line in lines if f"through the proxy {network.proxy.address}" in line]) == 2

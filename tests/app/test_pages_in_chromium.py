@@ -1,4 +1,4 @@
-"""What a designer and an accessibility checker see, also on the first page that a team adds."""
+"""Layout and accessibility of all pages, and of the first page that a team adds."""
 
 import itertools
 import re
@@ -48,7 +48,7 @@ CHANGES = {
         '    "google": ("Google", "social:google"),\n',
     ),
 }
-"""What a team writes to add a page to the navigation, and another way to sign in: a line each."""
+"""The lines that a team writes to add a page to the navigation, and a sign-in button."""
 
 PUBLIC = ["/", "/nowhere", "/abort/503"]
 PRIVATE = ["/", "/profile", "/orders", "/nowhere", "/abort/429"]
@@ -58,7 +58,7 @@ PRIVATE = ["/", "/profile", "/orders", "/nowhere", "/abort/429"]
 def project(
     request: pytest.FixtureRequest, bake: Bake, tmp_path_factory: pytest.TempPathFactory
 ) -> BakedProject:
-    """A project with a name in Arabic, to which a team has added a page."""
+    """Return a project with an Arabic name, to which a team has added a page."""
     answers: Answers = {**request.param, "project_name": APP, "project_slug": "bookstore"}
     folder = tmp_path_factory.mktemp("team") / "bookstore"
     shutil.copytree(bake(**answers).path, folder)
@@ -93,8 +93,8 @@ def site(project: BakedProject) -> Iterator[Site]:
         )
 
 
-def everywhere(page: Page, site: Site, person: str = "Rosalind") -> Iterator[str]:
-    """Go to all pages of the app and of the local Logto, and give the name of each."""
+def everywhere(page: Page, site: Site, user: str = "Rosalind") -> Iterator[str]:
+    """Open all pages of the app and of the local Logto, and yield a name for each page."""
     for path in PUBLIC:
         page.goto(path)
         yield f"signed out, {path}"
@@ -104,7 +104,7 @@ def everywhere(page: Page, site: Site, person: str = "Rosalind") -> Iterator[str
     yield "Microsoft"
     page.goto("/sign-up")
     yield "sign-up at Logto"
-    page.get_by_label("Name").fill(person)
+    page.get_by_label("Name").fill(user)
     page.get_by_role("button", name="Create account").click()
     for path in PRIVATE:
         page.goto(path)
@@ -112,7 +112,7 @@ def everywhere(page: Page, site: Site, person: str = "Rosalind") -> Iterator[str
     for path in ("/", "/nowhere", "/sign-in?interaction=gone"):
         page.goto(f"{site.logto}{path}")
         yield f"Logto, {path}"
-    # A link on another site, as the port is another.
+    # The user follows a link on another origin: the port differs.
     page.evaluate("url => { location.href = url }", f"{site.app}/sign-out")
     expect(page.get_by_role("heading", name="Sign out of")).to_be_visible()
     yield "sign-out"
@@ -123,13 +123,13 @@ def file_name(name: str) -> str:
 
 
 def overflow(page: Page) -> int:
-    """How many pixels the page is wider than the screen."""
+    """Return by how many pixels the page is wider than the screen."""
     width: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     return max(width, 0)
 
 
 def boxes(page: Page, selector: str) -> list[dict[str, Any]]:
-    """The position and size of each element that can be seen, and its text."""
+    """Return the position, the size and the HTML of each visible element."""
     found: list[dict[str, Any]] = page.locator(selector).evaluate_all(
         """elements => elements.filter(e => e.checkVisibility()).map(e => {
             const {left, right, top, bottom, width, height} = e.getBoundingClientRect()
@@ -146,7 +146,7 @@ def style(page: Page, selector: str, name: str) -> str:
     return value
 
 
-def test_the_first_page_of_a_team_is_a_column_from_the_top(page: Page, site: Site) -> None:
+def test_a_new_page_is_one_column_below_the_header(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     for width, height in ((1280, 2000), (1920, 1080)):
         page.set_viewport_size({"width": width, "height": height})
@@ -158,23 +158,23 @@ def test_the_first_page_of_a_team_is_a_column_from_the_top(page: Page, site: Sit
         assert max(part["right"] for part in parts) - parts[0]["left"] <= 64 * 16
         (header,) = boxes(page, "header")
         assert parts[0]["top"] - header["bottom"] <= 48
-        # The brand and the text begin on the same line.
+        # The brand and the text have the same left edge.
         assert boxes(page, ".brand")[0]["left"] == parts[0]["left"]
 
 
-def test_what_a_team_uses_has_a_style_of_the_app(page: Page, site: Site) -> None:
+def test_the_elements_of_a_new_page_have_the_style_of_the_app(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     page.goto("/orders")
-    plain = {"button", "select", "input", "textarea"}
+    elements = {"button", "select", "input", "textarea"}
     family = style(page, "body", "fontFamily")
-    for tag in plain:
+    for tag in elements:
         assert style(page, f"main {tag} >> nth=0", "fontFamily") == family, tag
         assert style(page, f"main {tag} >> nth=0", "borderRadius") == "8px", tag
     assert style(page, "main td >> nth=0", "borderBottomStyle") == "solid"
     assert style(page, "main td.number >> nth=0", "textAlign") in ("end", "right")
     assert "mono" in style(page, "main p code", "fontFamily")
-    shared = style(page, "main button", "backgroundColor")
-    assert shared == style(page, ".skip", "backgroundColor")
+    colour = style(page, "main button", "backgroundColor")
+    assert colour == style(page, ".skip", "backgroundColor")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_the_navigation_marks_the_page_that_the_user_is_on(
     )
 
 
-def test_the_title_tells_whether_somebody_is_signed_in(page: Page, site: Site) -> None:
+def test_the_title_shows_whether_a_user_is_signed_in(page: Page, site: Site) -> None:
     page.goto("/")
     signed_out = page.title()
     sign_in(page, "Alice Archer")
@@ -209,7 +209,7 @@ def test_the_home_page_names_the_files_to_change(
     assert all((project.path / file).is_file() for file in files)
 
 
-def test_the_profile_begins_with_the_person_and_ends_with_the_id(page: Page, site: Site) -> None:
+def test_the_profile_begins_with_the_user_and_ends_with_the_user_id(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     page.goto("/profile")
     (first, *_) = page.locator("main > *").all()
@@ -232,7 +232,7 @@ def test_without_an_e_mail_the_profile_does_not_say_that_it_is_verified(
     )
 
 
-def test_one_line_adds_a_way_to_sign_in(page: Page, site: Site) -> None:
+def test_one_line_adds_a_sign_in_button(page: Page, site: Site) -> None:
     page.goto("/")
     buttons = page.get_by_role("link", name="Continue with")
     expect(buttons).to_have_text(["Continue with Microsoft", "Continue with Google"])
@@ -255,7 +255,7 @@ def test_the_skip_link_covers_nothing_and_can_be_read(page: Page, site: Site) ->
     expect(page.get_by_role("link", name="Sign in")).to_be_focused()
 
 
-def test_a_picture_that_does_not_load_leaves_the_letter(page: Page, site: Site) -> None:
+def test_if_a_picture_does_not_load_the_avatar_shows_the_letter(page: Page, site: Site) -> None:
     def broken(route: Route) -> None:
         route.fulfill(content_type="image/svg+xml", body="not a picture")
 
@@ -289,8 +289,8 @@ def test_the_logo_of_microsoft_does_not_shrink(page: Page, site: Site) -> None:
 
 
 def test_names_cannot_change_the_direction_of_the_text_around_them(page: Page, site: Site) -> None:
-    person = "ليلى"
-    loose = """names => {
+    user = "ليلى"
+    names_outside_bdi = """names => {
         const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = []
         while (texts.nextNode()) {
             const {data, parentElement} = texts.currentNode
@@ -300,19 +300,17 @@ def test_names_cannot_change_the_direction_of_the_text_around_them(page: Page, s
         return found
     }"""
     seen = []
-    for name in everywhere(page, site, person):
-        assert page.evaluate(loose, [APP, person]) == [], name
-        seen += [text for text in (APP, person) if page.get_by_text(text).count()]
-    assert {APP, person} <= set(seen)
+    for name in everywhere(page, site, user):
+        assert page.evaluate(names_outside_bdi, [APP, user]) == [], name
+        seen += [text for text in (APP, user) if page.get_by_text(text).count()]
+    assert {APP, user} <= set(seen)
 
 
-def test_everything_to_touch_is_large_enough_for_a_finger(
-    new_context: NewContext, site: Site
-) -> None:
+def test_touch_targets_are_large_enough_for_a_finger(new_context: NewContext, site: Site) -> None:
     page = new_context(has_touch=True, is_mobile=True).new_page()
     page.set_viewport_size({"width": 390, "height": 800})
     targets = "a, button, label:has(> input), input, select, textarea"
-    # A link within a sentence has the height of the line, and a box is part of its label.
+    # A link in a sentence is as high as its line, and a checkbox is part of its label.
     exempt = "main p:not(.card p) a, label > input, input[type=hidden], .skip"
     for name in everywhere(page, site):
         sizes = boxes(page, f":is({targets}):not({exempt})")
@@ -321,7 +319,7 @@ def test_everything_to_touch_is_large_enough_for_a_finger(
         assert small == [], name
 
 
-def test_all_can_use_every_page(page_with_axe: Page, site: Site) -> None:
+def test_every_page_is_accessible(page_with_axe: Page, site: Site) -> None:
     page = page_with_axe
     for name in everywhere(page, site):
         for scheme, (screen, width) in itertools.product(SCHEMES, WIDTHS.items()):
@@ -333,13 +331,13 @@ def test_all_can_use_every_page(page_with_axe: Page, site: Site) -> None:
             assert overflow(page) == 0, seen
 
 
-def test_paper_has_the_text_and_no_navigation(page: Page, site: Site) -> None:
+def test_a_printed_page_has_the_text_and_no_navigation(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     page.goto("/orders")
     page.emulate_media(media="print", color_scheme="dark")
     assert boxes(page, "nav, .skip") == []
     expect(page.get_by_role("heading", name="This week")).to_be_visible()
-    # Ink on white paper.
+    # Black text on white paper, even with a dark colour scheme.
     assert style(page, "body", "color") == "rgb(28, 27, 34)"
 
 

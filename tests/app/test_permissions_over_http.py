@@ -12,16 +12,16 @@ Sites = Callable[..., Site]
 METHODS = ("POST", "PUT", "PATCH", "DELETE")
 OTHER_SITES: list[dict[str, str]] = [
     {"Sec-Fetch-Site": "cross-site"},
-    {"Sec-Fetch-Site": "same-site", "Origin": "OWN"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "APP"},
     {"Sec-Fetch-Site": "anything"},
     {"Origin": "https://evil.example"},
     {"Origin": "https://evil.example", "Host": "evil.example"},
     {"Origin": "null"},
 ]
-OWN_SITE: list[dict[str, str]] = [
+SAME_SITE: list[dict[str, str]] = [
     {"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"},
     {"Sec-Fetch-Site": "none"},
-    {"Origin": "OWN"},
+    {"Origin": "APP"},
     {},
 ]
 
@@ -34,7 +34,7 @@ def page(chromium_browser: Browser) -> Iterator[Page]:
 
 
 def sent(site: Site, headers: dict[str, str]) -> dict[str, str]:
-    return {name: value.replace("OWN", site.url) for name, value in headers.items()}
+    return {name: value.replace("APP", site.url) for name, value in headers.items()}
 
 
 @both_frameworks
@@ -52,13 +52,13 @@ def test_a_change_from_another_site_is_refused(
     json = {"Accept": "application/json", **sent(site, headers)}
     assert browser.post("/test/form", headers=json).json()["error"] == "other_site"
     assert browser.is_signed_in
-    # To look at a page is no change, and a URL without a view has no view to protect.
+    # A GET changes nothing, and a URL without a view is a 404.
     assert browser.get("/test/form", headers=sent(site, headers)).status_code == 200
     assert browser.post("/nowhere", headers=sent(site, headers)).status_code == 404
 
 
 @both_frameworks
-@pytest.mark.parametrize("headers", OWN_SITE)
+@pytest.mark.parametrize("headers", SAME_SITE)
 def test_a_change_from_a_page_of_the_app_reaches_the_view(
     sites: Sites, framework: str, headers: dict[str, str]
 ) -> None:
@@ -96,7 +96,9 @@ def test_logto_may_post_a_logout_token_with_any_headers(
 
 
 @both_frameworks
-def test_a_form_of_another_site_in_a_browser(sites: Sites, framework: str, page: Page) -> None:
+def test_a_browser_shows_why_a_form_of_another_site_is_refused(
+    sites: Sites, framework: str, page: Page
+) -> None:
     site = sites(framework)
     page.goto(f"{site.url}/sign-in?next=/test/form")
     page.get_by_role("button", name="Alice Archer").click()
@@ -113,32 +115,32 @@ def test_a_form_of_another_site_in_a_browser(sites: Sites, framework: str, page:
 
 
 @both_frameworks
-def test_a_page_for_admins(sites: Sites, framework: str) -> None:
+def test_a_page_for_admins_needs_the_role(sites: Sites, framework: str) -> None:
     site = sites(framework)
     for user, status in (("alice", 200), ("bob", 403), ("misaki", 403)):
         browser = site.browser()
         browser.sign_in(user=user)
         assert browser.get("/test/admins").status_code == status, user
-    # An empty name, of a setting that is missing, is the role of nobody.
+    # No user has a role with an empty name, for example from a missing setting.
     browser = site.browser()
     browser.sign_in()
     assert browser.get("/test/nameless").status_code == 403
 
 
 @both_frameworks
-def test_every_kind_of_receiver_hears_of_a_sign_in(sites: Sites, framework: str) -> None:
+def test_every_kind_of_receiver_gets_the_signal_of_a_sign_in(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     before = browser.get("/test/sign-ins").text.splitlines()
     browser.sign_in()
     browser.get("/profile")
-    heard = browser.get("/test/sign-ins").text.splitlines()[len(before) :]
+    received = browser.get("/test/sign-ins").text.splitlines()[len(before) :]
     receivers = {"flask": 1, "quart": 2}[framework]
-    assert heard == ["k3v9x0q2m7ae is k3v9x0q2m7ae"] * receivers
+    assert received == ["k3v9x0q2m7ae is k3v9x0q2m7ae"] * receivers
 
 
 @both_frameworks
-def test_a_bug_in_a_receiver_is_shown_as_a_bug(sites: Sites, framework: str) -> None:
+def test_a_bug_in_a_receiver_is_a_500(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     callback = browser.answer(browser.start())

@@ -1,4 +1,4 @@
-"""The pages for problems: words of the app, a way on, and an ID that the log has too."""
+"""The error pages: texts of the app, a link to continue, and an ID that is also in the log."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 
 Sites = Callable[..., Site]
 
-WORDS = {
+TITLES = {
     400: "This request is not valid",
     401: "You are not signed in",
     403: "You cannot do this",
@@ -31,29 +31,31 @@ REFERENCE = re.compile(r"<code>([0-9a-f]{8})</code>")
 JSON = {"Accept": "application/json"}
 
 
-def framework_says(status: int) -> str:
-    """The text that the framework has for a status."""
+def framework_text(status: int) -> str:
+    """Return the framework's text for a status."""
     error: type[HTTPException] = default_exceptions[status]
     return str(error.description)
 
 
 @both_frameworks
-@pytest.mark.parametrize("status", WORDS)
-def test_an_error_has_the_words_of_the_app(sites: Sites, framework: str, status: int) -> None:
+@pytest.mark.parametrize("status", TITLES)
+def test_an_error_page_has_the_text_of_the_app(sites: Sites, framework: str, status: int) -> None:
     browser = sites(framework).browser()
     response = browser.get(f"/test/abort/{status}")
-    assert_says(response, status, WORDS[status])
+    assert_says(response, status, TITLES[status])
     assert HOME in response.text
-    assert framework_says(status) not in response.text
-    spoken = browser.get(f"/test/abort/{status}", headers=JSON).json()["message"]
-    assert spoken
-    assert spoken != framework_says(status)
-    assert spoken in response.text
+    assert framework_text(status) not in response.text
+    message = browser.get(f"/test/abort/{status}", headers=JSON).json()["message"]
+    assert message
+    assert message != framework_text(status)
+    assert message in response.text
 
 
 @both_frameworks
-@pytest.mark.parametrize("status", [status for status in WORDS if status != 500])
-def test_what_a_view_says_replaces_the_words(sites: Sites, framework: str, status: int) -> None:
+@pytest.mark.parametrize("status", [status for status in TITLES if status != 500])
+def test_the_description_of_a_view_replaces_the_text(
+    sites: Sites, framework: str, status: int
+) -> None:
     browser = sites(framework).browser()
     path = f"/test/abort/{status}?description=Ask+the+editors."
     assert "<p>Ask the editors.</p>" in browser.get(path).text
@@ -81,10 +83,10 @@ def test_without_the_store_pages_have_no_navigation(
     with serving(bake(framework=framework), framework, f"sqlite:///{database}") as site:
         browser = site.browser()
         browser.http.cookies.set("bookstore-session", "of-an-earlier-file".ljust(43, "x"))
-        down, elsewhere = browser.get("/profile"), browser.get("/nowhere")
+        down, not_found = browser.get("/profile"), browser.get("/nowhere")
         assert_says(down, 503, "This page is unavailable", "/profile")
-        assert_says(elsewhere, 404, "This page does not exist")
-        for response in (down, elsewhere):
+        assert_says(not_found, 404, "This page does not exist")
+        for response in (down, not_found):
             assert "<nav" not in response.text
             assert HOME in response.text
 
@@ -108,7 +110,7 @@ def test_a_user_who_is_known_before_the_store_fails_sees_no_navigation(
         ("/test/abort/503", 503, "This page is unavailable"),
     ],
 )
-def test_a_failure_can_be_tried_again_and_has_an_id_that_is_in_the_log(
+def test_a_failure_page_has_a_retry_link_and_an_id_that_is_in_the_log(
     sites: Sites, framework: str, path: str, status: int, title: str
 ) -> None:
     site = sites(framework)
@@ -123,39 +125,39 @@ def test_a_failure_can_be_tried_again_and_has_an_id_that_is_in_the_log(
         assert "0badc0de" not in response.text
         [reference] = REFERENCE.findall(response.text)
         shown.append(reference)
-        # The same line has the ID of the request, which leads to the traceback.
+        # The same log line has the ID of the request, with which the traceback is found.
         [line] = [line for line in lines if reference in line]
         assert "0badc0de" in line
     assert shown[0] != shown[1]
 
 
 @both_frameworks
-def test_a_problem_of_the_user_has_no_id(sites: Sites, framework: str) -> None:
+def test_a_404_page_has_no_id_and_no_retry_link(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     assert not REFERENCE.search(browser.get("/nowhere").text)
     assert "Try again" not in browser.get("/nowhere").text
 
 
 @contextmanager
-def with_a_mistake(bake: Bake, framework: str, folder: Path) -> Iterator[Browser]:
-    """An app whose navigation has a link to a view that does not exist."""
+def app_with_broken_link(bake: Bake, framework: str, folder: Path) -> Iterator[Browser]:
+    """Serve an app whose navigation has a link to a view that does not exist."""
     project = BakedProject(folder / "bookstore", {"framework": framework})
     shutil.copytree(bake(framework=framework).path, project.path)
     base = project.path / "app/templates/base.html"
     text = base.read_text("utf-8")
-    own = '{{ link("pages.home", "Home") }}'
-    assert own in text
-    base.write_text(text.replace(own, own + '{{ link("pages.gone", "Gone") }}'), "utf-8")
+    link = '{{ link("pages.home", "Home") }}'
+    assert link in text
+    base.write_text(text.replace(link, link + '{{ link("pages.gone", "Gone") }}'), "utf-8")
     url = f"sqlite:///{folder}/sessions.sqlite3"
     with serving(project, framework, url) as site:
         yield site.browser()
 
 
 @both_frameworks
-def test_a_mistake_in_the_navigation_leaves_the_page_for_problems(
+def test_with_a_mistake_in_the_navigation_the_error_page_is_still_shown(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
-    with with_a_mistake(bake, framework, tmp_path) as browser:
+    with app_with_broken_link(bake, framework, tmp_path) as browser:
         browser.sign_in()
         response: Any = browser.get("/")
         assert_says(response, 500, "Something went wrong", "/")

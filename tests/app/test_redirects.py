@@ -1,4 +1,4 @@
-"""Where `next` leads, whatever somebody writes into it."""
+"""The target of the redirect after a sign-in, for any value of `next`."""
 
 import json
 import subprocess
@@ -17,9 +17,9 @@ Sites = Callable[..., Site]
 BROWSER = """
     const {createInterface} = require("node:readline");
     createInterface({input: process.stdin}).on("line", (line) => {
-        const [address, base] = JSON.parse(line);
+        const [location, base] = JSON.parse(line);
         let origin;
-        try { origin = new URL(address, base).origin; } catch { origin = "nowhere"; }
+        try { origin = new URL(location, base).origin; } catch { origin = "nowhere"; }
         console.log(JSON.stringify(origin));
     });
 """
@@ -27,23 +27,23 @@ BROWSER = """
 
 @pytest.fixture(scope="session")
 def resolve(node: str) -> Any:
-    """Where a browser goes that gets this Location from this address (the WHATWG's rules)."""
+    """Return the origin to which a browser goes from `base` (rules of the WHATWG URL standard)."""
     command = [node, "-e", BROWSER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as browser:
-        questions, answers = browser.stdin, browser.stdout
-        assert questions
-        assert answers
+        requests, results = browser.stdin, browser.stdout
+        assert requests
+        assert results
 
-        def resolve(address: str, base: str) -> str:
-            questions.write(json.dumps([address, base]).encode() + b"\n")
-            questions.flush()
-            return str(json.loads(answers.readline()))
+        def resolve(location: str, base: str) -> str:
+            requests.write(json.dumps([location, base]).encode() + b"\n")
+            requests.flush()
+            return str(json.loads(results.readline()))
 
         yield resolve
-        questions.close()
+        requests.close()
 
 
-NASTY = [
+ATTACKS = [
     "//evil.example",
     "///evil.example",
     "/\\evil.example",
@@ -87,7 +87,7 @@ NASTY = [
 ]
 PIECES = ["/", "\\", ":", "@", "?", "#", "%2f", "%5c", ".", "..", "\t", "\n", "\r", "\x00", " ", "//",
           "https:", "evil.example", "user", "[", "]", ";", "\uff0f", "\u3002", "a"]  # fmt: skip
-addresses = st.one_of(
+targets = st.one_of(
     st.text(max_size=40),
     st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
     st.lists(st.sampled_from(PIECES), max_size=8).map(lambda pieces: "/" + "".join(pieces)),
@@ -101,7 +101,7 @@ def test_next_stays_in_the_app_for_every_browser(
     site = sites(framework)
 
     @quickly
-    @given(addresses)
+    @given(targets)
     def stays(target: str) -> None:
         response = http.get("/test/redirect", params={"to": target})
         assert response.status_code == 302
@@ -109,7 +109,7 @@ def test_next_stays_in_the_app_for_every_browser(
         assert resolve(location, f"{site.url}/callback?code=1") == site.url
         assert len(location) < 10_000
 
-    for target in NASTY:
+    for target in ATTACKS:
         stays = example(target)(stays) if "\ud83d" not in target else stays
     with httpx2.Client(base_url=site.url) as http:
         stays()
@@ -119,9 +119,7 @@ def test_next_stays_in_the_app_for_every_browser(
 @pytest.mark.parametrize(
     "target", ["/profile", "/profile?tab=1&b=%26#part", "/a%3Fb", "/caf\u00e9"]
 )
-def test_next_leads_back_to_where_somebody_was_going(
-    sites: Sites, framework: str, target: str
-) -> None:
+def test_next_leads_back_to_the_requested_page(sites: Sites, framework: str, target: str) -> None:
     browser = sites(framework).browser()
     location = browser.sign_in(f"/sign-in?{urlencode({'next': target})}").headers["Location"]
     assert location == quote(target, safe="/?&=#%")
@@ -129,7 +127,7 @@ def test_next_leads_back_to_where_somebody_was_going(
 
 @both_frameworks
 @pytest.mark.parametrize("target", ["//evil.example", "/\\evil.example", "https:evil.example"])
-def test_next_leads_nowhere_else_through_a_whole_sign_in(
+def test_a_whole_sign_in_with_a_foreign_next_leads_to_the_home_page(
     sites: Sites, framework: str, target: str
 ) -> None:
     browser = sites(framework).browser()

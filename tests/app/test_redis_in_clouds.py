@@ -1,4 +1,4 @@
-"""Redis as clouds run it: failovers, closed connections, clusters, and a memory that is full."""
+"""Redis as clouds run it: failovers, closed connections, clusters, and a full memory."""
 
 import os
 import signal
@@ -29,13 +29,13 @@ def fill_the_pool(site: Site, port: int) -> None:
 
 
 def app_clients(port: int) -> list[Any]:
-    """Give the app's connections: Redis lists that of this call, too."""
+    """Return the connections of the app, without the connection of this call."""
     return [client for client in connect(port).client_list() if client["cmd"] != "client|list"]
 
 
 @contextmanager
 def named_redis(bake: Bake, framework: str, folder: Path) -> Iterator[tuple[Site, RedisName]]:
-    """Serve an app that finds its Redis under a name."""
+    """Serve an app that reaches its Redis through a host name, which can be moved."""
     with redis_server(folder) as (port, _), redis_name(port) as name:
         url = f"redis://localhost:{name.port}/0"
         with serving(bake(framework=framework), framework, url) as site:
@@ -58,7 +58,7 @@ def test_after_a_failover_everything_works_again(
         fill_the_pool(site, first)
         connect(first).wait(1, 1000)
 
-        # The connections stay where they are, at a server that is a replica from now on.
+        # The open connections stay at the old server, which is a replica from now on.
         connect(second).replicaof("NO", "ONE")
         name.to = second
         make_replica(first, second)
@@ -73,7 +73,7 @@ def test_after_a_failover_everything_works_again(
 
 @both_frameworks
 @pytest.mark.parametrize("closed_by", ["CLIENT KILL", "timeout"])
-def test_connections_that_redis_closed_while_idle_cost_no_request(
+def test_idle_connections_that_redis_closed_fail_no_request(
     bake: Bake, framework: str, tmp_path: Path, closed_by: str
 ) -> None:
     with ExitStack() as stack:
@@ -95,7 +95,7 @@ def test_connections_that_redis_closed_while_idle_cost_no_request(
 
 
 @both_frameworks
-def test_a_sign_in_goes_on_if_the_response_to_its_lock_was_lost(
+def test_a_sign_in_continues_if_the_response_to_its_lock_was_lost(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     with named_redis(bake, framework, tmp_path) as (site, name):
@@ -106,12 +106,12 @@ def test_a_sign_in_goes_on_if_the_response_to_its_lock_was_lost(
         assert browser.get(callback).headers["Location"] == "/profile"
         assert name.lost == b""
         assert browser.is_signed_in
-        # It was taken once: the same callback does nothing more.
+        # The sign-in was used once: the same callback of another browser is refused.
         assert_says(other.get(callback), 400, "This sign-in has expired", "/sign-in?next=/profile")
 
 
 @both_frameworks
-def test_of_parallel_callbacks_one_takes_the_sign_in_whose_lock_was_lost(
+def test_one_of_parallel_callbacks_succeeds_if_the_response_to_the_lock_was_lost(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     with named_redis(bake, framework, tmp_path) as (site, name):
@@ -120,11 +120,11 @@ def test_of_parallel_callbacks_one_takes_the_sign_in_whose_lock_was_lost(
         cookies = dict(browser.http.cookies)
         name.lost = b"taken-sign-in"
 
-        def follow_it(_: int) -> int:
+        def request(_: int) -> int:
             return httpx2.get(site.url + callback, cookies=cookies).status_code
 
         with ThreadPoolExecutor(4) as pool:
-            statuses = sorted(pool.map(follow_it, range(4)))
+            statuses = sorted(pool.map(request, range(4)))
         assert statuses == [302, 400, 400, 400]
 
 
@@ -154,7 +154,7 @@ def test_a_full_redis_still_ends_sessions(bake: Bake, framework: str, tmp_path: 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A Redis cluster; gives the port of one of its servers."""
+    """Start a Redis cluster, and yield the port of one of its servers."""
     with redis_cluster(tmp_path_factory.mktemp("cluster")) as servers:
         yield next(iter(servers))
 
@@ -171,7 +171,7 @@ def test_a_cluster_holds_all_sessions(bake: Bake, framework: str, cluster: int) 
             assert browser.get("/readyz").status_code == 200
         browsers[0].post("/sign-out")
         assert [browser.is_signed_in for browser in browsers] == [False] + [True] * 11
-        # All sessions of Bob.
+        # The logout token without `sid` ends all sessions of Bob.
         bob = browsers[1].get("/test/guarded").text.split()[0]
         token = site.logto.logout_token(sub=bob)
         response = httpx2.post(f"{site.url}/backchannel-logout", data={"logout_token": token})
@@ -206,7 +206,7 @@ def test_many_requests_at_once_share_few_connections(
 
 
 @both_frameworks
-def test_connections_that_a_cluster_closed_while_idle_cost_no_request(
+def test_idle_connections_that_a_cluster_closed_fail_no_request(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     with redis_cluster(tmp_path) as servers:
@@ -224,7 +224,7 @@ def test_connections_that_a_cluster_closed_while_idle_cost_no_request(
 
 
 @both_frameworks
-def test_a_cluster_that_is_down_is_a_503_until_it_comes(
+def test_a_cluster_that_is_down_is_a_503_until_it_starts(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     ports = [free_port() for _ in range(3)]
@@ -239,9 +239,9 @@ def test_a_cluster_that_is_down_is_a_503_until_it_comes(
         assert browser.sign_in().headers["Location"] == "/"
         assert browser.is_signed_in
 
-        with standing_still(servers):
-            # redis-py alone waits for 3 s at each of the servers, and on Flask, each request
-            # does so in turn.
+        with suspended(servers):
+            # redis-py alone waits 3 s for each of the servers. On Flask, the requests wait one
+            # after the other.
             start = time.monotonic()
             for _ in range(3):
                 assert_says(browser.get("/profile"), 503, DOWN, "/profile")
@@ -261,8 +261,8 @@ def test_a_cluster_that_is_down_is_a_503_until_it_comes(
 
 
 @contextmanager
-def standing_still(servers: dict[int, Any]) -> Iterator[None]:
-    """Stop servers as a network does that drops every packet."""
+def suspended(servers: dict[int, Any]) -> Iterator[None]:
+    """Suspend servers within the block, like a network that drops every packet."""
     for server in servers.values():
         os.kill(server.process_ids[0], signal.SIGSTOP)
     yield

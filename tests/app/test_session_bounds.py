@@ -1,4 +1,4 @@
-"""Whose sessions a store holds, what is left of them, and when nobody uses one any more."""
+"""Sessions of several apps in one store, the data that stays in it, and idle sessions."""
 
 import hashlib
 import json
@@ -22,17 +22,17 @@ TWO_APPS = pytest.mark.parametrize("other", ["another app ID", "another Logto"])
 
 
 @contextmanager
-def another_app(own: Site) -> Iterator[Site]:
+def start_second_app(first: Site) -> Iterator[Site]:
     """Start an app with another ID at the same Logto, on the same store, with an idle limit."""
     port = free_port()
     url = f"http://localhost:{port}"
-    variables = own.variables | {
+    variables = first.variables | {
         "LOGTO_APP_ID": "other-app",
         "LOGTO_CALLBACK_URL": f"{url}/callback",
         "SESSION_IDLE_HOURS": "1",
     }
-    site = Site(own.project, own.framework, own.logto, [url], variables)
-    local = own.logto.local
+    site = Site(first.project, first.framework, first.logto, [url], variables)
+    local = first.logto.local
     local.applications["other-app"] = type(local.application)(
         "other-app", "Other", [f"{url}/callback"], [f"{url}/"]
     )
@@ -43,30 +43,30 @@ def another_app(own: Site) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def neighbour(sites: Sites) -> Iterator[Callable[..., Site]]:
-    """Give another app on the store of a site, started when it is first asked for."""
+def second_app(sites: Sites) -> Iterator[Callable[..., Site]]:
+    """Return a second app on the store of a site. It starts at the first request for it."""
     started: dict[Any, Site] = {}
     with ExitStack() as stack:
 
-        def neighbour_of(framework: str, store: str, other: str = "another app ID") -> Site:
+        def start(framework: str, store: str, other: str = "another app ID") -> Site:
             if (framework, store, other) not in started:
-                own = sites(framework, store)
+                first = sites(framework, store)
                 starting = (
-                    another_app(own)
+                    start_second_app(first)
                     if other == "another app ID"
-                    else serving(own.project, framework, own.variables["SESSION_URL"])
+                    else serving(first.project, framework, first.variables["SESSION_URL"])
                 )
                 started[framework, store, other] = stack.enter_context(starting)
             return started[framework, store, other]
 
-        yield neighbour_of
+        yield start
 
 
 def with_the_cookies_of(browser: Browser, site: Site) -> Browser:
-    """Take a browser's cookies to another site."""
-    visitor = site.browser()
-    visitor.http.cookies = httpx2.Cookies(browser.http.cookies)
-    return visitor
+    """Return a browser of another site with the cookies of this browser."""
+    copy = site.browser()
+    copy.http.cookies = httpx2.Cookies(browser.http.cookies)
+    return copy
 
 
 # Two apps on one store
@@ -76,15 +76,15 @@ def with_the_cookies_of(browser: Browser, site: Site) -> Browser:
 @both_stores
 @TWO_APPS
 def test_an_app_accepts_no_session_of_another_app_on_its_store(
-    sites: Sites, neighbour: Sites, framework: str, store: str, other: str
+    sites: Sites, second_app: Sites, framework: str, store: str, other: str
 ) -> None:
-    own, theirs = sites(framework, store), neighbour(framework, store, other)
-    browser = own.browser()
+    first, second = sites(framework, store), second_app(framework, store, other)
+    browser = first.browser()
     browser.sign_in()
-    visitor = with_the_cookies_of(browser, theirs)
-    assert not visitor.is_signed_in
-    assert visitor.get("/profile").headers["Location"] == "/sign-in?next=/profile"
-    visitor.post("/sign-out", headers=HERE)
+    copy = with_the_cookies_of(browser, second)
+    assert not copy.is_signed_in
+    assert copy.get("/profile").headers["Location"] == "/sign-in?next=/profile"
+    copy.post("/sign-out", headers=HERE)
     assert browser.is_signed_in
 
 
@@ -92,41 +92,41 @@ def test_an_app_accepts_no_session_of_another_app_on_its_store(
 @both_stores
 @TWO_APPS
 def test_an_app_finishes_no_sign_in_of_another_app_on_its_store(
-    sites: Sites, neighbour: Sites, framework: str, store: str, other: str
+    sites: Sites, second_app: Sites, framework: str, store: str, other: str
 ) -> None:
-    own, theirs = sites(framework, store), neighbour(framework, store, other)
-    browser = own.browser()
+    first, second = sites(framework, store), second_app(framework, store, other)
+    browser = first.browser()
     callback = browser.answer(browser.start("/sign-in?next=/profile"))
-    visitor = with_the_cookies_of(browser, theirs)
-    assert_says(visitor.get(callback), 400, "This sign-in has expired", "/sign-in")
+    copy = with_the_cookies_of(browser, second)
+    assert_says(copy.get(callback), 400, "This sign-in has expired", "/sign-in")
     assert browser.get(callback).headers["Location"] == "/profile"
 
 
 @both_frameworks
 @both_stores
 @TWO_APPS
-def test_a_back_channel_logout_ends_only_sessions_of_its_own_app(
-    sites: Sites, neighbour: Sites, framework: str, store: str, other: str
+def test_a_back_channel_logout_ends_only_sessions_of_its_app(
+    sites: Sites, second_app: Sites, framework: str, store: str, other: str
 ) -> None:
-    own, theirs = sites(framework, store), neighbour(framework, store, other)
-    browsers = {site.url: site.browser() for site in (own, theirs)}
+    first, second = sites(framework, store), second_app(framework, store, other)
+    browsers = {site.url: site.browser() for site in (first, second)}
     for browser in browsers.values():
         browser.sign_in()
-    # One `jti` for both: the note that it was used is each app's own, too.
+    # Both tokens have the same `jti`: each app stores separately that it was used.
     jti = f"jti-{time.monotonic_ns()}"
-    for site, signed_in in ((own, True), (theirs, False)):
+    for site, signed_in in ((first, True), (second, False)):
         token = site.logto.logout_token(aud=site.variables["LOGTO_APP_ID"], jti=jti)
         done = httpx2.post(f"{site.url}/backchannel-logout", data={"logout_token": token})
         assert done.status_code == 200
         assert not browsers[site.url].is_signed_in
-        assert browsers[theirs.url].is_signed_in is signed_in
+        assert browsers[second.url].is_signed_in is signed_in
 
 
-# What is in the store
+# The content of the store
 
 
 def entries(site: Site) -> dict[str, str]:
-    """The content of the session store, by key."""
+    """Return the content of the session store, by key."""
     if site.variables["SESSION_URL"].startswith("redis"):
         with closing(server_of(site)) as server:
             kept = {key: server.type(key) for key in server.keys("bookstore:session:*")}
@@ -163,13 +163,13 @@ def test_no_unfinished_sign_in_takes_more_than_four_kilobytes(
     [
         ("/" + "x" * 1999, True),
         ("/" + "x" * 2000, False),
-        # 12 characters each once they are encoded.
+        # Each emoji has 12 characters when it is encoded.
         ("/" + "\U0001f600" * 166, True),
         ("/" + "\U0001f600" * 167, False),
     ],
     ids=["2000", "2001", "1993 when encoded", "2005 when encoded"],
 )
-def test_a_path_to_come_back_to_has_at_most_2000_characters_when_it_is_encoded(
+def test_next_has_at_most_2000_characters_when_it_is_encoded(
     sites: Sites, framework: str, target: str, kept: bool
 ) -> None:
     site = sites(framework)
@@ -178,7 +178,7 @@ def test_a_path_to_come_back_to_has_at_most_2000_characters_when_it_is_encoded(
 
 
 @both_frameworks
-def test_nothing_of_an_ended_session_is_left_in_the_file(sites: Sites, framework: str) -> None:
+def test_no_data_of_an_ended_session_stays_in_the_file(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
@@ -189,18 +189,18 @@ def test_nothing_of_an_ended_session_is_left_in_the_file(sites: Sites, framework
 
 
 def content_of(site: Site) -> bytes:
-    """All bytes of the SQLite file, once what is in its log is in it."""
+    """Return all bytes of the SQLite file, after its write-ahead log was merged into it."""
     with closing(sqlite3.connect(site.database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return b"".join(f.read_bytes() for f in site.database.parent.glob(f"{site.database.name}*"))
 
 
-# Cookies of another form
+# Invalid cookies
 
 
 @both_frameworks
 @both_stores
-def test_a_cookie_of_another_form_names_no_entry_and_deletes_none(
+def test_an_invalid_cookie_reads_and_deletes_no_entry(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -228,18 +228,18 @@ def test_a_cookie_of_another_form_names_no_entry_and_deletes_none(
     assert browser.get(callback).headers["Location"] == "/"
 
 
-# Sessions that nobody uses
+# Idle sessions
 
 
 def key_of(site: Site, browser: Browser) -> str:
-    """The key of the browser's session, which must be there."""
+    """Return the key of the browser's session in the store. The session must exist."""
     digest = hashlib.sha256((browser.session_cookie or "").encode()).hexdigest()
     (key,) = (key for key in entries(site) if key.endswith(digest))
     return key
 
 
 def used_at(site: Site, browser: Browser) -> float | None:
-    """When the store says that the session was used."""
+    """Return the time of the last use of the session, as the store has it."""
     key = key_of(site, browser)
     if site.variables["SESSION_URL"].startswith("redis"):
         with closing(server_of(site)) as server:
@@ -251,8 +251,8 @@ def used_at(site: Site, browser: Browser) -> float | None:
     return None if value is None else float(value)
 
 
-def was_used(site: Site, browser: Browser, seconds_ago: float) -> None:
-    """Let the store say that the session was last used that many seconds ago."""
+def set_used(site: Site, browser: Browser, seconds_ago: float) -> None:
+    """Store that the session was last used `seconds_ago`."""
     key, moment = key_of(site, browser), time.time() - seconds_ago
     if site.variables["SESSION_URL"].startswith("redis"):
         with closing(server_of(site)) as server:
@@ -265,13 +265,13 @@ def was_used(site: Site, browser: Browser, seconds_ago: float) -> None:
 
 @both_frameworks
 @both_stores
-def test_a_session_that_nobody_uses_ends(neighbour: Sites, framework: str, store: str) -> None:
-    site = neighbour(framework, store)
+def test_an_idle_session_ends(second_app: Sites, framework: str, store: str) -> None:
+    site = second_app(framework, store)
     browser = site.browser()
     browser.sign_in()
     assert browser.is_signed_in
     key = key_of(site, browser)
-    was_used(site, browser, HOUR + 5)
+    set_used(site, browser, HOUR + 5)
     response = browser.get("/profile")
     assert response.headers["Location"] == "/sign-in?next=/profile"
     assert "bookstore-session=;" in response.headers["Set-Cookie"]
@@ -282,24 +282,24 @@ def test_a_session_that_nobody_uses_ends(neighbour: Sites, framework: str, store
 @both_frameworks
 @both_stores
 def test_a_session_in_use_continues_beyond_the_idle_limit(
-    neighbour: Sites, framework: str, store: str
+    second_app: Sites, framework: str, store: str
 ) -> None:
-    site = neighbour(framework, store)
+    site = second_app(framework, store)
     browser = site.browser()
     browser.sign_in()
     for _ in range(3):
-        was_used(site, browser, HOUR - 60)
+        set_used(site, browser, HOUR - 60)
         assert browser.is_signed_in
-        noted = used_at(site, browser) or 0
-        assert abs(time.time() - noted) < 60
-        # It is not written at each request.
+        stored = used_at(site, browser) or 0
+        assert abs(time.time() - stored) < 60
+        # The time is not written at each request.
         assert browser.is_signed_in
-        assert used_at(site, browser) == noted
+        assert used_at(site, browser) == stored
 
 
 @both_frameworks
 @both_stores
-def test_without_an_idle_limit_no_use_is_noted_and_no_session_ends(
+def test_without_an_idle_limit_no_use_is_stored_and_no_session_ends(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -307,5 +307,5 @@ def test_without_an_idle_limit_no_use_is_noted_and_no_session_ends(
     browser.sign_in()
     assert browser.is_signed_in
     assert used_at(site, browser) is None
-    was_used(site, browser, 1000 * HOUR)
+    set_used(site, browser, 1000 * HOUR)
     assert browser.is_signed_in

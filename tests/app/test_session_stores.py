@@ -1,4 +1,4 @@
-"""Sessions in SQLite and in Redis: shared, mortal, and safe from what happens to a store."""
+"""Sessions in SQLite and in Redis: they are shared, they expire, and they survive faults."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ HOUR = 3600
 
 @contextmanager
 def sql(site: Site) -> Iterator[sqlite3.Connection]:
-    """A connection to the app's SQLite file, as somebody else's program has it."""
+    """Connect to the app's SQLite file, as another program does."""
     connection = sqlite3.connect(site.database, isolation_level=None)
     try:
         yield connection
@@ -50,7 +50,7 @@ def redis_of(site: Site) -> Any:
 
 
 def remaining(site: Site) -> dict[str, float]:
-    """The entries of the session store, and how many seconds each has left."""
+    """Return the keys of the session store, and the remaining lifetime of each in seconds."""
     if site.variables["SESSION_URL"].startswith("redis"):
         server = redis_of(site)
         return {key: server.pttl(key) / 1000 for key in server.keys("bookstore:session:*")}
@@ -73,8 +73,8 @@ def let_expire(site: Site, key: str) -> None:
 def test_two_processes_share_sessions(sites: Sites, framework: str, store: str) -> None:
     site = sites(framework, store)
     browser = site.browser()
-    address = browser.start(f"{site.urls[1]}/sign-in?next=/profile")
-    assert browser.get(browser.answer(address)).headers["Location"] == "/profile"
+    page = browser.start(f"{site.urls[1]}/sign-in?next=/profile")
+    assert browser.get(browser.answer(page)).headers["Location"] == "/profile"
     assert "Alice Archer" in browser.get(f"{site.urls[1]}/profile").text
     browser.post(f"{site.urls[1]}/sign-out")
     assert not browser.is_signed_in
@@ -82,7 +82,7 @@ def test_two_processes_share_sessions(sites: Sites, framework: str, store: str) 
 
 @both_frameworks
 @both_stores
-def test_a_session_ends_with_its_lifetime_whatever_it_is_used_for(
+def test_use_does_not_extend_the_lifetime_of_a_session(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -104,7 +104,7 @@ def test_a_session_ends_with_its_lifetime_whatever_it_is_used_for(
 
 @both_frameworks
 @both_stores
-def test_a_sign_in_that_nobody_finishes_expires(sites: Sites, framework: str, store: str) -> None:
+def test_an_unfinished_sign_in_expires(sites: Sites, framework: str, store: str) -> None:
     site = sites(framework, store)
     browser = site.browser()
     before = remaining(site)
@@ -118,7 +118,7 @@ def test_a_sign_in_that_nobody_finishes_expires(sites: Sites, framework: str, st
 
 
 @both_frameworks
-def test_expired_rows_are_deleted_as_the_app_runs(sites: Sites, framework: str) -> None:
+def test_expired_rows_are_deleted_while_the_app_runs(sites: Sites, framework: str) -> None:
     site = sites(framework)
     with sql(site) as connection:
         rows = [[f"old-{number}"] for number in range(250)]
@@ -129,13 +129,13 @@ def test_expired_rows_are_deleted_as_the_app_runs(sites: Sites, framework: str) 
 
 
 @both_frameworks
-def test_nobody_else_on_the_machine_reads_the_file(sites: Sites, framework: str) -> None:
+def test_other_users_of_the_machine_cannot_read_the_file(sites: Sites, framework: str) -> None:
     site = sites(framework)
     site.browser().start()
     files = list(site.database.parent.glob("sessions.sqlite3*"))
     assert len(files) == 3
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
-    # Also before SQLite opened it.
+    # The mode was right before SQLite opened the file, too.
     opened = re.findall(r"SQLite opens a file with the mode (\w+)", site.log)
     assert set(opened) == {"0o600"}
 
@@ -146,27 +146,29 @@ def test_a_session_id_that_the_app_did_not_issue_is_never_adopted(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
-    chosen = {"bookstore-session": "chosen-by-somebody"}
+    chosen = {"bookstore-session": "chosen-by-the-client"}
     response = httpx2.get(f"{site.url}/test/note?name=n1&value=before", cookies=chosen)
-    own = response.cookies["bookstore-session"]
-    assert own != "chosen-by-somebody"
+    issued = response.cookies["bookstore-session"]
+    assert issued != "chosen-by-the-client"
 
-    # A new id at sign-in, and nothing of the session before it.
+    # The sign-in creates a new ID, and keeps no data of the earlier session.
     browser = site.browser()
     browser.http.cookies = response.cookies
     assert "before" in browser.get("/test/note?name=n2").text
     browser.sign_in()
-    assert browser.session_cookie != own
+    assert browser.session_cookie != issued
     assert "before" not in browser.get("/test/note?name=n2").text
     assert (
         "n1"
-        not in httpx2.get(f"{site.url}/test/note?name=n3", cookies={"bookstore-session": own}).text
+        not in httpx2.get(
+            f"{site.url}/test/note?name=n3", cookies={"bookstore-session": issued}
+        ).text
     )
 
 
 @both_frameworks
 @both_stores
-def test_a_cookie_of_one_kind_is_of_no_use_as_the_other(
+def test_session_and_sign_in_cookies_cannot_be_swapped(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -183,46 +185,46 @@ def test_a_cookie_of_one_kind_is_of_no_use_as_the_other(
 
 @pytest.mark.slow
 @both_frameworks
-def test_a_locked_file(sites: Sites, framework: str) -> None:
+def test_a_locked_file_is_a_503_and_loses_nothing(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
     callback = browser.answer(browser.start("/sign-in?next=/profile"))
     pauses: list[float] = []
-    with sql(site) as somebody, pauses_of(site, pauses), site.log_lines() as lines:
-        somebody.execute("BEGIN EXCLUSIVE")
+    with sql(site) as lock_holder, pauses_of(site, pauses), site.log_lines() as lines:
+        lock_holder.execute("BEGIN EXCLUSIVE")
         start = time.monotonic()
         with ThreadPoolExecutor(3) as pool:
-            answers = list(pool.map(browser.get, ["/sign-in", callback, "/test/note?name=n1"]))
-        # At once, not one after the other.
+            responses = list(pool.map(browser.get, ["/sign-in", callback, "/test/note?name=n1"]))
+        # They waited in parallel, not one after the other.
         assert time.monotonic() - start < 9
-        assert [answer.status_code for answer in answers] == [503, 503, 503]
-        assert_says(answers[0], 503, DOWN, "/sign-in")
-        assert_says(answers[2], 503, DOWN, "/test/note?name=n1")
-        assert not [answer for answer in answers if "Set-Cookie" in answer.headers]
+        assert [response.status_code for response in responses] == [503, 503, 503]
+        assert_says(responses[0], 503, DOWN, "/sign-in")
+        assert_says(responses[2], 503, DOWN, "/test/note?name=n1")
+        assert not [response for response in responses if "Set-Cookie" in response.headers]
         assert browser.get("/readyz").status_code == 503
-        # Who only reads does not notice.
+        # Requests that only read are not delayed.
         assert browser.is_signed_in
     assert "Traceback" not in "\n".join(lines)
     assert max(pauses) < 2
     assert browser.get("/readyz").status_code == 200
-    # Nothing was lost.
+    # The pending sign-in was not lost.
     assert browser.get(callback).headers["Location"] == "/profile"
 
 
 @pytest.mark.xdist_group("quart sites")
-def test_a_locked_file_and_many_who_wait_for_it(sites: Sites) -> None:
-    # On Flask granian has a thread for each who waits.
+def test_writers_that_wait_for_a_locked_file_do_not_block_readers(sites: Sites) -> None:
+    # On Flask, each request that waits occupies a thread of granian, so this is a test for Quart.
     site = sites("quart")
     browser = site.browser()
     browser.sign_in()
     client = httpx2.Client(base_url=site.url, timeout=60, verify=False)
-    with sql(site) as somebody, client, ThreadPoolExecutor(40) as pool:
-        somebody.execute("BEGIN IMMEDIATE")
+    with sql(site) as lock_holder, client, ThreadPoolExecutor(40) as pool:
+        lock_holder.execute("BEGIN IMMEDIATE")
         start = time.monotonic()
         writers = [pool.submit(client.get, "/sign-in") for _ in range(40)]
         time.sleep(0.5)
-        # Who only reads does not queue behind them.
+        # Requests that only read do not queue behind the writers.
         assert browser.is_signed_in
         assert not any(writer.done() for writer in writers)
         assert {writer.result().status_code for writer in writers} == {503}
@@ -231,34 +233,37 @@ def test_a_locked_file_and_many_who_wait_for_it(sites: Sites) -> None:
 
 @contextmanager
 def pauses_of(site: Site, pauses: list[float]) -> Iterator[None]:
-    """Collect how long `/healthz`, which needs nothing, takes to answer meanwhile."""
+    """Collect the response times of `/healthz` within the block, in seconds.
+
+    `/healthz` needs no store.
+    """
     over = threading.Event()
 
-    def ask() -> None:
+    def measure() -> None:
         with httpx2.Client(base_url=site.url) as http:
             while not over.wait(0.02):
                 start = time.monotonic()
                 assert http.get("/healthz").status_code == 200
                 pauses.append(time.monotonic() - start)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    measuring = threading.Thread(target=measure)
+    measuring.start()
     try:
         yield
     finally:
         over.set()
-        asking.join()
+        measuring.join()
 
 
 @both_frameworks
-def test_a_full_disk(sites: Sites, framework: str) -> None:
+def test_a_full_disk_is_a_503(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
     pids = [pid for started in site.processes for pid in started.process_ids]
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     for pid in pids:
-        # Whatever it writes past the first bytes of a file fails.
+        # Each write after the first 16 bytes of a file fails.
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
     try:
         assert_says(browser.get("/sign-in"), 503, DOWN, "/sign-in")
@@ -273,7 +278,9 @@ def test_a_full_disk(sites: Sites, framework: str) -> None:
 
 @both_frameworks
 @pytest.mark.parametrize("what", ["garbage", "a folder"])
-def test_a_file_that_is_none_of_ours(bake: Bake, framework: str, what: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_a_503(
+    bake: Bake, framework: str, what: str, tmp_path: Path
+) -> None:
     database = tmp_path / "sessions.sqlite3"
     if what == "garbage":
         database.write_bytes(b"this is no database " * 1000)
@@ -311,7 +318,7 @@ def test_a_killed_process_loses_no_finished_sign_in(
                     browser.get(f"{url}/test/note?name=n1&value=kept")
                     finished.append(browser)
 
-        # The file is not there yet, so both create it at once.
+        # The file does not exist yet, so both processes create it in parallel.
         with ThreadPoolExecutor(4) as pool:
             working = [pool.submit(keep_signing_in, url) for url in site.urls * 2]
             deadline = time.monotonic() + 20
@@ -333,7 +340,7 @@ def test_a_killed_process_loses_no_finished_sign_in(
 
 @pytest.mark.slow
 @both_frameworks
-def test_a_redis_that_goes_away_stands_still_or_is_full(
+def test_a_redis_that_hangs_stops_or_is_full_is_a_503(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     with (
@@ -377,7 +384,7 @@ def test_a_redis_that_goes_away_stands_still_or_is_full(
 
 
 @both_frameworks
-def test_visitors_who_leave_early_do_not_mix_up_the_answers_of_redis(
+def test_clients_that_disconnect_early_do_not_mix_up_the_responses_of_redis(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework, "redis")
@@ -387,7 +394,7 @@ def test_visitors_who_leave_early_do_not_mix_up_the_answers_of_redis(
         browsers[user].sign_in(user=user)
     over = threading.Event()
 
-    def leave_early() -> None:
+    def disconnect_early() -> None:
         with httpx2.Client(base_url=site.url) as http:
             http.cookies.update(browsers["alice"].http.cookies)
             while not over.is_set():
@@ -396,8 +403,8 @@ def test_visitors_who_leave_early_do_not_mix_up_the_answers_of_redis(
                         http.get("/test/guarded", timeout=seconds)
                     time.sleep(0.02)
 
-    leaving = [threading.Thread(target=leave_early) for _ in range(2)]
-    for thread in leaving:
+    disconnecting = [threading.Thread(target=disconnect_early) for _ in range(2)]
+    for thread in disconnecting:
         thread.start()
     names = {"alice": "Alice Archer", "bob": "Bob Baker", "carol": "Carol Chen"}
     try:
@@ -406,5 +413,5 @@ def test_visitors_who_leave_early_do_not_mix_up_the_answers_of_redis(
                 assert name in browsers[user].get("/").text
     finally:
         over.set()
-        for thread in leaving:
+        for thread in disconnecting:
             thread.join()

@@ -1,4 +1,4 @@
-"""Static files have their own types, whatever other programs have told the system."""
+"""Static files have the right MIME types, even if other programs changed those of the system."""
 
 import json
 

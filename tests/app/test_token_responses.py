@@ -1,4 +1,4 @@
-"""What each response of Logto means for a sign-in, for a session, and for a pause."""
+"""The effect of each response of Logto on a sign-in, on a session, and on the pause."""
 
 import re
 from typing import Any
@@ -15,13 +15,13 @@ from token_faults import (
     with_expired_token,
 )
 
-OWN_FORM = {"code": "auth.exceed_token_limit", "message": "Token limit exceeded."}
+LOGTO_ERROR = {"code": "auth.exceed_token_limit", "message": "Token limit exceeded."}
 FAULTS: dict[str, tuple[Fault, str]] = {
     "429 of OAuth": (
         respond(429, {"error": "too_many_requests"}),
         "HTTP 429, too_many_requests",
     ),
-    "429 of Logto Cloud": (respond(429, OWN_FORM), "HTTP 429, auth.exceed_token_limit"),
+    "429 of Logto Cloud": (respond(429, LOGTO_ERROR), "HTTP 429, auth.exceed_token_limit"),
     "408": (respond(408), "HTTP 408, text/html"),
     "500": (respond(500, {"error": "server_error"}), "HTTP 500, server_error"),
     "503": (respond(503, {"error": "temporarily_unavailable"}), "HTTP 503, temporarily_unava"),
@@ -109,15 +109,15 @@ def test_an_invalid_grant_at_a_refresh_ends_the_session(sites: Sites, framework:
 
 @both_frameworks
 @REFUSED_APP
-def test_a_refused_app_is_named_with_its_variables_and_signs_nobody_out(
+def test_if_logto_refuses_the_app_the_log_names_the_variables_and_sessions_continue(
     sites: Sites, framework: str, fault: Fault
 ) -> None:
     site = sites(framework)
-    signed_in, stranger = with_expired_token(site), site.browser()
-    callback = stranger.answer(stranger.start())
+    signed_in, new_browser = with_expired_token(site), site.browser()
+    callback = new_browser.answer(new_browser.start())
     with end_pause_after(site), site.logto.fault("/oidc/token", fault):
         with site.log_lines() as at_sign_in:
-            assert_says(stranger.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
+            assert_says(new_browser.get(callback), 503, "Sign-in is unavailable", "/sign-in?next=/")
         with site.log_lines() as at_refresh:
             assert signed_in.get("/test/guarded").text.startswith(ALICE)
     for lines in (at_sign_in, at_refresh):
@@ -137,7 +137,7 @@ def test_a_refused_app_is_named_with_its_variables_and_signs_nobody_out(
         ("insufficient_scope", "403 Forbidden"),
     ],
 )
-def test_a_resource_that_is_refused_is_a_403_and_the_session_goes_on(
+def test_a_refused_resource_is_a_403_and_the_session_continues(
     sites: Sites, framework: str, error: str, status: str
 ) -> None:
     site = sites(framework)
@@ -153,7 +153,7 @@ def test_a_resource_that_is_refused_is_a_403_and_the_session_goes_on(
 
 @both_frameworks
 @pytest.mark.parametrize("name", ["429 of OAuth", "503 that looks like a refusal", "302"])
-def test_a_resource_during_a_fault_is_a_503_and_the_session_goes_on(
+def test_a_resource_during_a_fault_is_a_503_and_the_session_continues(
     sites: Sites, framework: str, name: str
 ) -> None:
     site = sites(framework)
@@ -169,7 +169,7 @@ PAUSES = {"20": 20, "3600": 60, "0": 0, "soon": 0, "-5": 0, "1.5": 0}
 
 
 @both_frameworks
-def test_a_rate_limit_says_how_long_the_pause_is(sites: Sites, framework: str) -> None:
+def test_retry_after_of_a_rate_limit_sets_the_pause(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser, other = with_expired_token(site), with_expired_token(site)
     limit = {"error": "too_many_requests"}
@@ -184,7 +184,9 @@ def test_a_rate_limit_says_how_long_the_pause_is(sites: Sites, framework: str) -
 
 
 @both_frameworks
-def test_a_rate_limit_that_makes_no_sense_is_a_rate_limit(sites: Sites, framework: str) -> None:
+def test_an_absurd_retry_after_causes_a_pause_of_at_most_one_minute(
+    sites: Sites, framework: str
+) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
     fault = respond(429, {"error": "too_many_requests"}, Retry_After="9" * 5000)
@@ -194,7 +196,7 @@ def test_a_rate_limit_that_makes_no_sense_is_a_rate_limit(sites: Sites, framewor
 
 
 @both_frameworks
-def test_only_a_rate_limit_and_silence_make_others_wait(sites: Sites, framework: str) -> None:
+def test_only_a_rate_limit_or_no_response_causes_a_pause(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
     later = {"Retry_After": "20"}
@@ -218,7 +220,7 @@ def test_only_a_rate_limit_and_silence_make_others_wait(sites: Sites, framework:
     ],
     ids=["a wrong type", "no subject", "a list", "a refusal"],
 )
-def test_the_userinfo_of_one_user_that_is_wrong_makes_nobody_else_wait(
+def test_invalid_userinfo_of_one_user_causes_no_pause(
     sites: Sites, framework: str, fault: Fault
 ) -> None:
     site = sites(framework)
@@ -235,12 +237,12 @@ def test_the_userinfo_of_one_user_that_is_wrong_makes_nobody_else_wait(
 
 
 @both_frameworks
-def test_a_bug_of_the_apps_own_is_a_500_with_a_traceback(sites: Sites, framework: str) -> None:
+def test_a_bug_in_the_app_is_a_500_with_a_traceback(sites: Sites, framework: str) -> None:
     site = sites(framework)
-    signed_in, stranger = with_expired_token(site), site.browser()
-    callback = stranger.answer(stranger.start())
+    signed_in, new_browser = with_expired_token(site), site.browser()
+    callback = new_browser.answer(new_browser.start())
     bug: dict[str, Any] = {"headers": {"X-Test-Bug": "yes"}}
-    for path, browser in {callback: stranger, "/test/guarded": signed_in}.items():
+    for path, browser in {callback: new_browser, "/test/guarded": signed_in}.items():
         with site.log_lines() as lines:
             assert_says(browser.get(path, **bug), 500, "Something went wrong")
         log = "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The life of the tokens of a session that stands."""
+"""The tokens of a session: refresh, expiry and revocation."""
 
 import re
 import threading
@@ -38,17 +38,17 @@ def test_twenty_requests_in_two_processes_refresh_once(
         cookies = dict(browser.http.cookies)
 
         def request(number: int) -> httpx2.Response:
-            address = f"{site.urls[number % 2]}/test/guarded"
-            return httpx2.get(address, cookies=cookies, timeout=30)
+            url = f"{site.urls[number % 2]}/test/guarded"
+            return httpx2.get(url, cookies=cookies, timeout=30)
 
         with ThreadPoolExecutor(20) as pool:
-            answers = list(pool.map(request, range(20)))
-        assert {(a.status_code, a.text) for a in answers} == {(200, f"{ALICE} {{}}")}
+            responses = list(pool.map(request, range(20)))
+        assert {(a.status_code, a.text) for a in responses} == {(200, f"{ALICE} {{}}")}
         assert site.logto.calls("/oidc/token") == before + 1
 
 
 @both_frameworks
-def test_the_session_lives_on_after_each_refresh(sites: Sites, framework: str) -> None:
+def test_the_session_continues_after_each_refresh(sites: Sites, framework: str) -> None:
     site = sites(framework)
     with site.logto.rotating(), site.logto.expired_tokens():
         browser = site.browser()
@@ -60,7 +60,9 @@ def test_the_session_lives_on_after_each_refresh(sites: Sites, framework: str) -
 
 
 @both_frameworks
-def test_a_visitor_who_leaves_while_the_token_is_refreshed(sites: Sites, framework: str) -> None:
+def test_a_client_that_disconnects_during_a_refresh_does_not_lose_the_token(
+    sites: Sites, framework: str
+) -> None:
     site = sites(framework)
     with site.logto.rotating():
         browser = with_expired_token(site)
@@ -83,25 +85,25 @@ def test_a_suspended_user_is_noticed_when_the_token_expires(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
-    now, later = site.browser(), with_expired_token(site, user="bob")
-    now.sign_in(user="bob")
+    valid, expired = site.browser(), with_expired_token(site, user="bob")
+    valid.sign_in(user="bob")
     site.logto.local.suspend("bob")
     try:
         calls = len(site.logto.local.requests)
-        assert now.get("/test/guarded").status_code == 200
+        assert valid.get("/test/guarded").status_code == 200
         assert len(site.logto.local.requests) == calls
 
         with site.log_lines() as lines:
-            response = later.get("/test/guarded?a=1&b=%26")
+            response = expired.get("/test/guarded?a=1&b=%26")
         assert response.headers["Location"] == "/sign-in?next=/test/guarded?a%3D1%26b%3D%2526"
         assert any("invalid_grant" in line and "p8d2w5t1z6bo" in line for line in lines)
-        assert not later.is_signed_in
+        assert not expired.is_signed_in
     finally:
         site.logto.local.users["bob"].suspended = False
 
 
 @both_frameworks
-def test_a_session_that_logto_has_ended_says_so_to_scripts_and_forms_too(
+def test_scripts_and_forms_are_notified_if_logto_has_ended_the_session(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
@@ -117,8 +119,8 @@ def test_a_session_that_logto_has_ended_says_so_to_scripts_and_forms_too(
         assert_says(page, 403, "Your text was not saved")
         assert 'href="/sign-in?next=/" target="_blank">Sign in in a new tab<' in page.text
         with ThreadPoolExecutor(2) as pool:
-            answers = list(pool.map(lambda b: b.get("/test/guarded"), [first, second]))
-        assert [a.headers.get("Location") for a in answers] == ["/sign-in?next=/test/guarded"] * 2
+            responses = list(pool.map(lambda b: b.get("/test/guarded"), [first, second]))
+        assert [a.headers.get("Location") for a in responses] == ["/sign-in?next=/test/guarded"] * 2
     assert not any(browser.is_signed_in for browser in (script, form, first, second))
 
 
@@ -140,7 +142,7 @@ def test_an_unreachable_logto_does_not_end_the_session(
 
 
 @both_frameworks
-def test_a_logto_that_was_away_is_asked_again_after_a_pause(
+def test_after_a_pause_an_unreachable_logto_is_requested_again(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/sessions.sqlite3"
@@ -159,7 +161,7 @@ def test_a_logto_that_was_away_is_asked_again_after_a_pause(
 
 @both_frameworks
 @both_stores
-def test_a_silent_logto_keeps_nobody_waiting_in_a_queue(
+def test_parallel_requests_wait_for_a_silent_logto_only_once(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)
@@ -168,32 +170,32 @@ def test_a_silent_logto_keeps_nobody_waiting_in_a_queue(
 
     def request(path: str) -> tuple[str, float]:
         start = time.monotonic()
-        answer = httpx2.get(f"{site.url}{path}", cookies=cookies, timeout=30)
-        return answer.text[:12], time.monotonic() - start
+        response = httpx2.get(f"{site.url}{path}", cookies=cookies, timeout=30)
+        return response.text[:12], time.monotonic() - start
 
     with end_pause_after(site), site.logto.fault("/oidc/token", UNAVAILABLE["silent"]):
         with ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(request, ["/test/guarded"] * 4))
-        assert {text for text, _ in answers} == {ALICE}
-        assert max(seconds for _, seconds in answers) < 2 * TIME_LIMIT
-        # Nobody waits again for the one that has just not answered.
+            responses = list(pool.map(request, ["/test/guarded"] * 4))
+        assert {text for text, _ in responses} == {ALICE}
+        assert max(seconds for _, seconds in responses) < 2 * TIME_LIMIT
+        # The next request does not wait for Logto again.
         text, seconds = request("/test/guarded")
         assert text == ALICE
         assert seconds < TIME_LIMIT
 
 
 @both_frameworks
-def test_a_refresh_that_brings_a_token_for_somebody_else_ends_the_session(
+def test_a_refresh_that_returns_a_token_of_another_user_ends_the_session(
     sites: Sites, framework: str
 ) -> None:
     site = sites(framework)
     browser = with_expired_token(site)
 
-    def of_somebody_else(tokens: Any) -> Any:
+    def of_another_user(tokens: Any) -> Any:
         claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
         return tokens | {"id_token": site.logto.signed({}, claims | {"sub": "p8d2w5t1z6bo"})}
 
-    with site.logto.fault("/oidc/token", changed(of_somebody_else)):
+    with site.logto.fault("/oidc/token", changed(of_another_user)):
         response = browser.get("/test/guarded")
     assert response.headers["Location"].startswith("/sign-in")
     assert not browser.is_signed_in
@@ -201,7 +203,9 @@ def test_a_refresh_that_brings_a_token_for_somebody_else_ends_the_session(
 
 @pytest.mark.slow
 @both_frameworks
-def test_a_userinfo_endpoint_that_fails_leaves_the_profile(sites: Sites, framework: str) -> None:
+def test_if_the_userinfo_endpoint_fails_the_profile_is_still_shown(
+    sites: Sites, framework: str
+) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
@@ -229,7 +233,7 @@ def test_a_token_that_was_revoked_ends_the_session_at_the_profile(
 
 
 @both_frameworks
-def test_a_resource_that_logto_does_not_grant_is_a_403_and_the_session_lives_on(
+def test_a_resource_that_logto_does_not_grant_is_a_403_and_the_session_continues(
     sites: Sites, framework: str
 ) -> None:
     browser = sites(framework).browser()
@@ -242,7 +246,7 @@ def test_a_resource_that_logto_does_not_grant_is_a_403_and_the_session_lives_on(
 
 @both_frameworks
 @both_stores
-def test_what_parallel_requests_write_is_not_lost_in_a_refresh(
+def test_session_data_of_parallel_requests_is_not_lost_in_a_refresh(
     sites: Sites, framework: str, store: str
 ) -> None:
     site = sites(framework, store)

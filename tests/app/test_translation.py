@@ -1,4 +1,4 @@
-"""A team that writes another language than English edits `app/templates/` and nothing else."""
+"""A team that translates the app edits only `app/templates/`."""
 
 import re
 import shutil
@@ -12,14 +12,14 @@ from sites import Site, both_frameworks, serving
 
 STATUSES = (400, 401, 403, 404, 405, 413, 418, 429, 503)
 PIECES = re.compile(r"(\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<[^>]*>)", re.DOTALL)
-SPOKEN = re.compile(r'((?:alt|aria-label|title|placeholder)=")([^"{]+)(?=")')
+TEXT_ATTRIBUTES = re.compile(r'((?:alt|aria-label|title|placeholder)=")([^"{]+)(?=")')
 LITERAL = re.compile(r'"([^"]*)"')
 TEXT = re.compile(r"[A-Z].*|.* .*|yes|no")
-"""What is a text among the literals of an expression; the others are names in the code."""
+"""The literals of an expression that are text for users. The other literals are names in code."""
 OTHER_LETTERS = str.maketrans(
     string.ascii_letters, "ö" * len(string.ascii_lowercase) + "Ö" * len(string.ascii_uppercase)
 )
-NO_WORDS = {
+NAMES = {
     "Bookstore",
     "Alice Archer",
     "alice@example.com",
@@ -28,11 +28,11 @@ NO_WORDS = {
     "admin",
     "reader",
 }
-"""Names, which are the same in every language."""
+"""Names that are the same in every language."""
 
 
 def translated(template: str) -> str:
-    """Replace the letters of every text of a template, and of nothing else."""
+    """Replace the letters of every text of a template, and change nothing else."""
     template = template.replace('"%d %B %Y"', '"%d.%m.%Y"').replace(
         'language = "en"', "language = 'de'"
     )
@@ -46,7 +46,7 @@ def translated(template: str) -> str:
     pieces = PIECES.split(template)
     for number, piece in enumerate(pieces):
         if piece.startswith("<"):
-            pieces[number] = SPOKEN.sub(lambda found: found[1] + other(found[2]), piece)
+            pieces[number] = TEXT_ATTRIBUTES.sub(lambda found: found[1] + other(found[2]), piece)
         elif piece.startswith(("{{", "{%")):
             pieces[number] = LITERAL.sub(literal, piece)
         elif not piece.startswith("{#"):
@@ -55,7 +55,7 @@ def translated(template: str) -> str:
 
 
 class Reader(HTMLParser):
-    """Collects what a page says: its text, and the attributes that are read aloud."""
+    """Collects the texts of a page, and the attributes that a screen reader reads aloud."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,14 +78,14 @@ class Reader(HTMLParser):
 
 
 def english(page: str) -> list[str]:
-    """The texts of a page that are not translated."""
+    """Return the texts of a page that are not translated."""
     reader = Reader()
     reader.feed(page)
     assert reader.language == "de"
     found = []
     for text in reader.texts:
         rest = text.strip()
-        for name in sorted(NO_WORDS, key=len, reverse=True):
+        for name in sorted(NAMES, key=len, reverse=True):
             rest = rest.replace(name, "")
         if re.search("[A-Za-z]{2}", rest):
             found.append(text.strip())
@@ -93,9 +93,9 @@ def english(page: str) -> list[str]:
 
 
 def pages(site: Site) -> Iterator[tuple[str, str]]:
-    """Give each page that the app can show, with a name for it."""
+    """Yield a name and the HTML of each page that the app can show."""
     browser = site.browser()
-    # The first page, because the app remembers what Logto has said of itself.
+    # This page comes first, because later the app has the metadata of Logto in its cache.
     with site.logto.unreachable():
         yield "sign-in without Logto", browser.get("/sign-in").text
     for path in ("/", "/nowhere", "/test/failure", "/callback?state=gone"):

@@ -1,4 +1,4 @@
-"""Logto's webhooks: which ones the app accepts, whom they sign out, and who hears of them."""
+"""Logto's webhooks: which the app accepts, which users they sign out, and the signals."""
 
 import hmac
 import json
@@ -35,7 +35,7 @@ def signature(body: bytes, key: str = SIGNING_KEY) -> str:
 
 
 def post(site: Site, body: Any, **headers: str) -> httpx2.Response:
-    """Send a body as Logto does, with its headers of `fetch`, and the right signature."""
+    """Send a body as Logto does, with the headers of `fetch` and the right signature."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent = {"Content-Type": "application/json", "Sec-Fetch-Mode": "cors"}
     sent["logto-signature-sha-256"] = signature(content)
@@ -43,8 +43,8 @@ def post(site: Site, body: Any, **headers: str) -> httpx2.Response:
     return httpx2.post(url, content=content, headers=sent | headers, timeout=30)
 
 
-def heard(site: Site) -> list[Any]:
-    """What the receivers in the process that `post` calls have heard."""
+def received_events(site: Site) -> list[Any]:
+    """Return the events that the receivers got, in the process to which `post` sends."""
     events: list[Any] = httpx2.get(f"{site.urls[-1]}/test/events").json()
     return events
 
@@ -112,11 +112,14 @@ def test_other_events_sign_nobody_out_and_are_sent_to_all_receivers(
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    before = heard(site)
+    before = received_events(site)
     assert post(site, body).status_code == 204
     assert browser.is_signed_in
     receivers = {"flask": 1, "quart": 2}[framework]
-    assert heard(site)[len(before) :] == [["app", body["event"], body.get("data")]] * receivers
+    assert (
+        received_events(site)[len(before) :]
+        == [["app", body["event"], body.get("data")]] * receivers
+    )
 
 
 @both_frameworks
@@ -128,7 +131,7 @@ def test_a_bug_in_a_receiver_lets_logto_send_the_event_again(sites: Sites, frame
         response = post(site, DELETED, **{"X-Test-Receiver": "fails"})
     assert response.status_code == 500
     assert any("a bug of a receiver" in line for line in lines)
-    # The sessions have ended before.
+    # The app ended the sessions before it called the receivers.
     assert not browser.is_signed_in
     assert post(site, DELETED).status_code == 204
 
@@ -153,7 +156,7 @@ def test_a_webhook_that_logto_did_not_sign_is_refused(
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    before = heard(site)
+    before = received_events(site)
     url = f"{site.urls[-1]}/webhooks/logto"
     headers = {b"logto-signature-sha-256": forged.encode("latin-1")} if forged else {}
     with site.log_lines() as lines:
@@ -161,7 +164,7 @@ def test_a_webhook_that_logto_did_not_sign_is_refused(
     assert response.status_code == 401
     assert any("Webhook refused: it is not signed" in line for line in lines)
     assert browser.is_signed_in
-    assert heard(site) == before
+    assert received_events(site) == before
 
 
 @both_frameworks
@@ -189,9 +192,9 @@ def test_a_signed_body_that_is_no_event_is_refused(
     sites: Sites, framework: str, body: bytes
 ) -> None:
     site = sites(framework)
-    before = heard(site)
+    before = received_events(site)
     assert post(site, body).status_code == 400
-    assert heard(site) == before
+    assert received_events(site) == before
 
 
 @both_frameworks
@@ -209,17 +212,17 @@ def test_a_body_may_have_64_kib(sites: Sites, framework: str) -> None:
             headers = {"logto-signature-sha-256": signature(body)}
             response = http.post("/webhooks/logto", content=body, headers=headers)
             assert response.status_code == status, size
-            # Without a Content-Length.
+            # The same body is sent without a Content-Length.
             response = http.post("/webhooks/logto", content=chunks(body), headers=headers)
             assert response.status_code == status, size
-        # The size counts before the signature, and the connection can be used again.
+        # The app checks the size before the signature, and the connection stays open.
         assert http.post("/webhooks/logto", content=b"x" * (LARGEST + 1)).status_code == 413
         assert http.get("/healthz").status_code == 200
 
 
 @pytest.mark.xdist_group("flask sites")
 def test_a_body_that_is_too_large_is_refused_before_its_end(sites: Sites) -> None:
-    # Quart keeps at most 16 MiB of a body, and Flask keeps all of it without a limit.
+    # Only Flask: it would read a body without a limit. Quart reads at most 16 MiB.
     url = httpx2.URL(sites("flask").urls[-1])
     head = f"POST /webhooks/logto HTTP/1.1\r\nHost: {url.netloc.decode()}\r\n"
     with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
@@ -248,23 +251,25 @@ def test_a_locked_database_is_503_so_that_logto_sends_the_event_again(
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    before = heard(site)
-    somebody = sqlite3.connect(site.database, isolation_level=None)
-    somebody.execute("BEGIN EXCLUSIVE")
+    before = received_events(site)
+    lock_holder = sqlite3.connect(site.database, isolation_level=None)
+    lock_holder.execute("BEGIN EXCLUSIVE")
     try:
         response = post(site, DELETED)
     finally:
-        somebody.close()
+        lock_holder.close()
     assert response.status_code == 503
     assert "Retry-After" in response.headers
-    assert heard(site) == before
+    assert received_events(site) == before
     assert browser.is_signed_in
     assert post(site, DELETED).status_code == 204
     assert not browser.is_signed_in
 
 
 @both_frameworks
-def test_a_redis_that_fails_is_503_too(sites: Sites, framework: str) -> None:
+def test_a_redis_that_fails_is_503_so_that_logto_sends_the_event_again(
+    sites: Sites, framework: str
+) -> None:
     site = sites(framework, "redis")
     browser = site.browser()
     browser.sign_in()

@@ -1,4 +1,4 @@
-"""WebSockets: on Quart they are protected as pages are, and a refusal is no fault of the app."""
+"""WebSockets: Quart protects them like pages, and a refusal is no error in the log."""
 
 import socket
 import time
@@ -75,15 +75,15 @@ def status_of(browser: Browser, path: str, **headers: str) -> int:
 
 
 @pytest.fixture
-def quiet(sites: Sites, framework: str) -> Iterator[None]:
-    """Hold that nothing in the test is a fault of the app, as its log has it."""
+def no_errors_in_log(sites: Sites, framework: str) -> Iterator[None]:
+    """Check that the log of the app has no error during the test."""
     with sites(framework).log_lines() as lines:
         yield
     assert not [line for line in lines if "Traceback" in line or "ERROR" in line]
 
 
 @quart_only
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_errors_in_log")
 def test_a_signed_out_client_is_refused(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
@@ -95,12 +95,12 @@ def test_a_signed_out_client_is_refused(sites: Sites, framework: str) -> None:
 
 
 @quart_only
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_errors_in_log")
 def test_a_signed_in_user_is_accepted_from_pages_of_the_app(sites: Sites, framework: str) -> None:
     site = sites(framework)
     browser = site.browser()
     browser.sign_in()
-    # A client that is no browser sends no Origin.
+    # A client that is not a browser sends no Origin.
     for headers in ({"Origin": site.url}, {}):
         with open_websocket(browser, "/test/talk", **headers) as opened:
             assert opened.status == 101
@@ -109,7 +109,7 @@ def test_a_signed_in_user_is_accepted_from_pages_of_the_app(sites: Sites, framew
 
 
 @quart_only
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_errors_in_log")
 def test_a_page_of_another_site_cannot_use_the_cookies_of_a_user(
     sites: Sites, framework: str
 ) -> None:
@@ -131,8 +131,8 @@ def test_a_page_of_another_site_cannot_use_the_cookies_of_a_user(
 
 
 @quart_only
-@pytest.mark.usefixtures("quiet")
-def test_a_websocket_without_a_guard_is_for_everybody(sites: Sites, framework: str) -> None:
+@pytest.mark.usefixtures("no_errors_in_log")
+def test_a_websocket_without_a_guard_accepts_every_client(sites: Sites, framework: str) -> None:
     site = sites(framework)
     for headers in ({}, {"Origin": site.url}, {"Origin": "https://other.example"}):
         with open_websocket(site.browser(), "/test/echo", **headers) as opened:
@@ -142,7 +142,7 @@ def test_a_websocket_without_a_guard_is_for_everybody(sites: Sites, framework: s
 
 
 @quart_only
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_errors_in_log")
 def test_a_websocket_can_write_into_the_session(sites: Sites, framework: str) -> None:
     browser = sites(framework).browser()
     browser.sign_in()
@@ -150,12 +150,12 @@ def test_a_websocket_can_write_into_the_session(sites: Sites, framework: str) ->
         assert opened.text() == "remembered"
     with open_websocket(browser, "/test/remember") as opened:
         assert opened.text() == "remembered"
-        # Before the connection ends: Quart cancels a view whose client has gone.
+        # Check before the connection ends: Quart cancels a view whose client disconnected.
         until(lambda: "'note': 'text'" in browser.get("/test/note?name=other").text)
 
 
 @quart_only
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_errors_in_log")
 @pytest.mark.parametrize(
     "path",
     [
@@ -171,7 +171,7 @@ def test_a_websocket_can_write_into_the_session(sites: Sites, framework: str) ->
         "/test/talk/",
     ],
 )
-def test_a_websocket_that_a_view_or_no_view_takes_is_refused(
+def test_a_websocket_is_refused_if_the_view_closes_it_or_no_view_exists(
     sites: Sites, framework: str, path: str
 ) -> None:
     assert status_of(sites(framework).browser(), path) == 403
@@ -196,7 +196,7 @@ def test_a_session_store_that_is_down_refuses_websockets(
         assert not [line for line in lines if "Traceback" in line]
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("no_errors_in_log")
 @both_frameworks
 def test_a_handshake_at_a_page_starts_no_sign_in(sites: Sites, framework: str) -> None:
     site = sites(framework)
@@ -210,7 +210,7 @@ def test_a_handshake_at_a_page_starts_no_sign_in(sites: Sites, framework: str) -
 
 
 @quart_only
-def test_a_websocket_below_a_path_and_on_hosts_that_are_not_trusted(
+def test_a_websocket_works_below_a_path_and_is_refused_on_untrusted_hosts(
     bake: Bake, framework: str, tmp_path: Path
 ) -> None:
     port = free_port()

@@ -1,4 +1,4 @@
-"""`logto check`: right is green, wrong is red and says what to do, whatever Logto answers."""
+"""`logto check`: each check passes or fails, and a failed check says what to do."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def logto(
 
 @BOTH_FRAMEWORKS
 @pytest.mark.parametrize("hours", ["-1", "soon", "0.5"])
-def test_an_idle_limit_that_is_no_number_of_hours_is_named(logto: Commands, hours: str) -> None:
+def test_an_invalid_idle_limit_is_named(logto: Commands, hours: str) -> None:
     row = logto.check(SESSION_IDLE_HOURS=hours).checks["configuration"]
     assert row["ok"] is False
     assert "SESSION_IDLE_HOURS" in row["fix"]
@@ -60,17 +60,17 @@ def test_an_idle_limit_that_is_no_number_of_hours_is_named(logto: Commands, hour
 
 
 @BOTH_FRAMEWORKS
-def test_a_right_set_up_is_green_for_people_and_machines(logto: Commands) -> None:
+def test_a_correct_setup_passes_as_a_table_and_as_json(logto: Commands) -> None:
     logto.logto.local.requests.clear()
-    people, machines = logto.run_in_new_process("check"), logto.check()
-    assert (people.code, people.errors) == (0, "")
-    assert people.output.count("✓") == len(NAMES)
-    assert people.output.endswith(f"\n{len(NAMES)} checks: {len(NAMES)} right\n")
-    assert list(machines.checks) == NAMES
-    assert json.loads(machines.output)["ok"] is True
+    table, as_json = logto.run_in_new_process("check"), logto.check()
+    assert (table.code, table.errors) == (0, "")
+    assert table.output.count("✓") == len(NAMES)
+    assert table.output.endswith(f"\n{len(NAMES)} checks: {len(NAMES)} right\n")
+    assert list(as_json.checks) == NAMES
+    assert json.loads(as_json.output)["ok"] is True
     assert all(
         list(row) == ["name", "label", "ok", "found", "fix", "value"]
-        for row in machines.checks.values()
+        for row in as_json.checks.values()
     )
 
 
@@ -83,7 +83,7 @@ def test_a_check_changes_nothing(logto: Commands) -> None:
     assert not local.issued
 
 
-def test_a_console_of_few_signs_gets_plain_words_and_no_colours(logto: Commands) -> None:
+def test_a_console_without_unicode_gets_plain_words_and_no_colours(logto: Commands) -> None:
     done = logto.run_in_new_process(
         "check", PYTHONIOENCODING="cp1252", PYTHONUTF8="0", AZURE_CLIENT_ID=""
     )
@@ -92,7 +92,7 @@ def test_a_console_of_few_signs_gets_plain_words_and_no_colours(logto: Commands)
 
 
 def installed(logto: Commands) -> dict[str, str]:
-    """The variable with which the framework finds the commands, as after an installation."""
+    """Return the variable with which the framework finds the commands, as after an installation."""
     logto.run_in_new_process("--help")
     return {"PYTHONPATH": os.pathsep.join([str(logto.path), str(logto.path.parent / "installed")])}
 
@@ -116,12 +116,12 @@ def test_a_terminal_of_80_columns_breaks_lines_between_words(logto: Commands, te
         timeout=60,
     )
     terminal.expect(pexpect.EOF)
-    said = terminal.before
-    assert isinstance(said, str)
-    assert ("\x1b[31m" in said) is (term == "xterm")
-    assert ("\x1b" in said) is (term == "xterm")
-    lines = re.sub(r"\x1b\[\d+m", "", said).replace("\r", "").splitlines()
-    # A long name or URL stays whole, on a line of its own.
+    output = terminal.before
+    assert isinstance(output, str)
+    assert ("\x1b[31m" in output) is (term == "xterm")
+    assert ("\x1b" in output) is (term == "xterm")
+    lines = re.sub(r"\x1b\[\d+m", "", output).replace("\r", "").splitlines()
+    # A long name or URL is not broken: it is alone on its line.
     assert all(len(line) <= 80 or len(line.split()) == 1 for line in lines), lines
     assert f"{'':28}{unknown}" in lines
     assert re.fullmatch(r"13 checks: \d right, 1 wrong, \d not checked", lines[-1])
@@ -156,18 +156,18 @@ def test_a_broken_configuration_is_a_row_of_the_table(logto: Commands) -> None:
     assert row["ok"] is False
     assert all(name in row["fix"] for name in broken)
     assert done.checks["app_secret"]["ok"] is None
-    # What can be known without Logto is.
+    # The connector file can be checked without Logto.
     assert done.checks["connector_file"]["ok"] is True
 
 
-def test_an_unknown_app(logto: Commands) -> None:
+def test_an_unknown_app_fails_the_check(logto: Commands) -> None:
     done = logto.check(LOGTO_APP_ID="nobody")
     assert done.failed == ["app_id"]
     assert done.checks["callback_url"]["ok"] is None
     assert "nobody" in done.checks["app_id"]["found"]
 
 
-def test_a_callback_that_is_not_registered(logto: Commands) -> None:
+def test_an_unregistered_callback_fails_the_check(logto: Commands) -> None:
     other = f"{ORIGIN}/other/callback"
     done = logto.check(LOGTO_CALLBACK_URL=other)
     assert done.failed == ["callback_url"]
@@ -175,12 +175,12 @@ def test_a_callback_that_is_not_registered(logto: Commands) -> None:
     assert "Redirect URIs" in done.checks["callback_url"]["fix"]
 
 
-def test_a_wrong_secret(logto: Commands) -> None:
+def test_a_wrong_secret_fails_the_check(logto: Commands) -> None:
     done = logto.check(LOGTO_APP_SECRET="wrong")
     assert done.failed == ["app_secret"]
 
 
-def test_a_home_page_that_is_not_registered(logto: Commands) -> None:
+def test_an_unregistered_post_sign_out_uri_fails_the_check(logto: Commands) -> None:
     application = logto.logto.local.application
     known, application.post_logout_redirect_uris = application.post_logout_redirect_uris, [ORIGIN]
     try:
@@ -191,13 +191,13 @@ def test_a_home_page_that_is_not_registered(logto: Commands) -> None:
     assert done.checks["post_sign_out_uri"]["value"] == f"{ORIGIN}/"
 
 
-def test_an_api_that_logto_does_not_know(logto: Commands) -> None:
+def test_an_unknown_api_resource_fails_the_check(logto: Commands) -> None:
     done = logto.check(LOGTO_API_RESOURCE="https://other.example/api")
     assert done.failed == ["api_resource"]
     assert done.checks["api_resource"]["value"] == "https://other.example/api"
 
 
-def test_no_button_for_microsoft(logto: Commands) -> None:
+def test_a_sign_in_page_without_microsoft_fails_the_check(logto: Commands) -> None:
     experience = logto.logto.local.sign_in_experience
     experience["socialSignInConnectorTargets"] = []
     try:
@@ -250,7 +250,7 @@ def test_a_button_for_enterprise_sso_is_checked(logto: Commands) -> None:
     assert "microsoft" not in green.checks
 
 
-def test_a_placeholder_is_right_once_logto_has_what_it_stands_for(logto: Commands) -> None:
+def test_a_placeholder_passes_the_check_once_logto_has_its_value(logto: Commands) -> None:
     experience = logto.logto.local.sign_in_experience
     unset = {"AZURE_CLIENT_ID": "", "AZURE_CLIENT_SECRET": ""}
     assert logto.check(**unset).failed == []
@@ -266,7 +266,7 @@ def test_a_placeholder_is_right_once_logto_has_what_it_stands_for(logto: Command
 KEY = "k" * 32
 
 
-def test_without_a_key_the_webhook_is_off_which_is_right(logto: Commands) -> None:
+def test_without_a_key_the_webhook_is_off_and_passes_the_check(logto: Commands) -> None:
     row = logto.check().checks["webhook"]
     assert (row["ok"], row["found"]) == (True, "off: LOGTO_WEBHOOK_SIGNING_KEY is not set")
     assert not [call for call in logto.logto.local.requests if call[1] == "/api/hooks"]
@@ -275,8 +275,8 @@ def test_without_a_key_the_webhook_is_off_which_is_right(logto: Commands) -> Non
 @BOTH_FRAMEWORKS
 def test_the_registration_of_the_webhook_is_checked(logto: Commands) -> None:
     local, set_up = logto.logto.local, {"LOGTO_WEBHOOK_SIGNING_KEY": KEY}
-    alone = logto.check(**set_up, LOGTO_M2M_APP_SECRET="").checks["webhook"]
-    assert (alone["ok"], "LOGTO_M2M_APP_SECRET is not" in alone["found"]) == (True, True)
+    row = logto.check(**set_up, LOGTO_M2M_APP_SECRET="").checks["webhook"]
+    assert (row["ok"], "LOGTO_M2M_APP_SECRET is not" in row["found"]) == (True, True)
 
     local.add_hook("o" * 32, name="x", events=[], config={"url": "https://other.example"})
     try:
@@ -299,25 +299,25 @@ def test_the_registration_of_the_webhook_is_checked(logto: Commands) -> None:
 
 
 @pytest.mark.parametrize("body", ["[1]", "null", "7", '[{"id": 1}]', "<h1>502</h1>"])
-def test_webhooks_in_another_form_are_a_plain_sentence(logto: Commands, body: str) -> None:
+def test_an_unexpected_list_of_webhooks_fails_the_check(logto: Commands, body: str) -> None:
     with logto.logto.fault("/api/hooks", fixed_response("200 OK", body)):
         done = logto.check(LOGTO_WEBHOOK_SIGNING_KEY=KEY)
     assert done.failed == ["webhook"]
 
 
-def test_a_machine_that_may_not_list_the_webhooks_is_named(logto: Commands) -> None:
+def test_a_wrong_m2m_secret_is_named_if_the_webhooks_cannot_be_read(logto: Commands) -> None:
     done = logto.check(LOGTO_WEBHOOK_SIGNING_KEY=KEY, LOGTO_M2M_APP_SECRET="wrong")
     assert done.failed == ["webhook"]
     assert "LOGTO_M2M_APP_SECRET" in done.checks["webhook"]["found"]
 
 
-def test_another_name_for_the_same_logto(logto: Commands) -> None:
+def test_another_host_name_of_the_same_logto_fails_the_check(logto: Commands) -> None:
     done = logto.check(LOGTO_ENDPOINT=logto.logto.endpoint.replace("localhost", "127.0.0.1"))
     assert done.failed == ["endpoint"]
     assert done.checks["endpoint"]["value"] == logto.logto.endpoint
 
 
-def test_no_key_of_the_kind_that_logto_signs_with(logto: Commands) -> None:
+def test_a_key_set_with_only_keys_of_another_type_fails_the_check(logto: Commands) -> None:
     def only_rsa(keys: Any) -> Any:
         return {"keys": [{"kty": "RSA", "kid": keys["keys"][0]["kid"], "n": "AQAB", "e": "AQAB"}]}
 
@@ -326,17 +326,17 @@ def test_no_key_of_the_kind_that_logto_signs_with(logto: Commands) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "word"), [(-90, "ahead of"), (90, "behind")])
-def test_a_clock_that_is_wrong(
+def test_a_wrong_clock_fails_the_check(
     logto: Commands, seconds: int, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
-    monkeypatch.setattr(Handler, "date_time_string", lambda *_: theirs)
+    server_date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    monkeypatch.setattr(Handler, "date_time_string", lambda *_: server_date)
     done = logto.check()
     assert done.failed == ["clock"]
     assert word in done.checks["clock"]["found"]
 
 
-def test_an_application_that_may_not_sign_people_in(logto: Commands) -> None:
+def test_an_unauthorized_application_fails_the_check(logto: Commands) -> None:
     def fault(app: Any, environ: Any, start: Any, over: Any) -> Any:
         start("303 See Other", [("Location", f"{CALLBACK}?error=unauthorized_client")])
         return [b""]
@@ -353,7 +353,7 @@ FAULTS = pytest.mark.parametrize(
 
 
 @FAULTS
-def test_what_is_no_logto_is_called_so_in_a_plain_sentence(logto: Commands, fault: Fault) -> None:
+def test_a_server_that_is_not_logto_fails_the_check(logto: Commands, fault: Fault) -> None:
     with logto.logto.fault(ENDPOINT, fault):
         done = logto.check()
     assert done.failed == ["endpoint"]
@@ -361,9 +361,7 @@ def test_what_is_no_logto_is_called_so_in_a_plain_sentence(logto: Commands, faul
 
 
 @FAULTS
-def test_a_logto_that_fails_leaves_nothing_green_and_no_traceback(
-    logto: Commands, fault: Fault
-) -> None:
+def test_a_faulty_logto_fails_the_checks_without_a_traceback(logto: Commands, fault: Fault) -> None:
     paths = ["/oidc/jwks", "/oidc/auth", "/oidc/token", "/api/.well-known/sign-in-exp"]
     with ExitStack() as stack:
         for path in [*paths, "/oidc/session/end"]:
@@ -377,23 +375,23 @@ def test_a_logto_that_fails_leaves_nothing_green_and_no_traceback(
 
 
 @FAULTS
-def test_a_fault_at_one_address_is_told_from_those_at_others(logto: Commands, fault: Fault) -> None:
+def test_a_fault_of_one_endpoint_fails_only_its_check(logto: Commands, fault: Fault) -> None:
     with logto.logto.fault("/oidc/token", fault), logto.logto.fault("/oidc/session/end", fault):
         done = logto.check()
-    # After sign-out Logto may show a page of its own, so any page will do there.
+    # After sign-out, Logto may show a page, so the check of that endpoint accepts every page.
     assert set(done.failed) - {"post_sign_out_uri"} == {"app_secret"}
     assert MARKER not in done.text
 
 
-def test_control_characters_of_an_answer_do_not_reach_the_terminal(logto: Commands) -> None:
-    strange = fixed_response("400 Bad Request", json.dumps({"error": "\x1b[31mred\x07"}))
-    with logto.logto.fault("/oidc/auth", strange):
+def test_control_characters_of_a_response_do_not_reach_the_terminal(logto: Commands) -> None:
+    error = fixed_response("400 Bad Request", json.dumps({"error": "\x1b[31mred\x07"}))
+    with logto.logto.fault("/oidc/auth", error):
         done = logto("check")
     assert done.code == 1
     assert not {"\x1b", "\x07"} & set(done.output)
 
 
-def test_a_page_of_another_site_at_the_endpoint(logto: Commands) -> None:
+def test_a_page_of_another_site_at_the_endpoint_fails_the_check(logto: Commands) -> None:
     page = fixed_response("302 Found", "<h1>Log in to the hotel's Wi-Fi</h1>", "text/html")
     with logto.logto.fault(ENDPOINT, page):
         done = logto.check()
@@ -401,7 +399,7 @@ def test_a_page_of_another_site_at_the_endpoint(logto: Commands) -> None:
     assert "does not respond as Logto does" in done.checks["endpoint"]["found"]
 
 
-def test_nothing_listens_there(logto: Commands) -> None:
+def test_an_endpoint_where_no_server_listens_fails_the_check(logto: Commands) -> None:
     with logto.logto.unreachable():
         done = logto.check()
     assert done.failed == ["endpoint"]
@@ -409,7 +407,7 @@ def test_nothing_listens_there(logto: Commands) -> None:
     assert "python -m dev" in done.checks["endpoint"]["fix"]
 
 
-def test_a_host_that_does_not_exist(logto: Commands) -> None:
+def test_a_host_that_does_not_exist_fails_the_check(logto: Commands) -> None:
     done = logto.check(LOGTO_ENDPOINT="https://logto.invalid", **proxies())
     assert done.failed == ["endpoint"]
     assert "no such host" in done.checks["endpoint"]["found"]
@@ -427,7 +425,7 @@ def test_a_host_that_hangs_is_given_up_within_seconds(logto: Commands) -> None:
 
 @BOTH_FRAMEWORKS
 @pytest.mark.parametrize("url", ["sqlite:////dev/null/sessions", "redis://localhost:1"])
-def test_a_session_store_that_cannot_be_written(logto: Commands, url: str) -> None:
+def test_a_session_store_that_cannot_be_written_fails_the_check(logto: Commands, url: str) -> None:
     done = logto.check(SESSION_URL=url)
     assert done.failed == ["session_store"]
 
@@ -437,7 +435,9 @@ def test_a_session_store_that_cannot_be_written(logto: Commands, url: str) -> No
     ["", "[]", '{"clientId": "x", // common\n}', "\udcff"],
     ids=["empty", "list", "comment", "bytes"],
 )
-def test_a_connector_file_that_is_no_json_object(logto: Commands, content: str) -> None:
+def test_a_connector_file_that_is_no_json_object_fails_the_check(
+    logto: Commands, content: str
+) -> None:
     with logto.connector_file(content.encode("utf-8", "replace").decode()):
         done = logto.check()
     assert done.failed == ["connector_file"]

@@ -1,4 +1,4 @@
-"""What `logto check` says of a Redis: one that drops sessions, or is a cluster."""
+"""The report of `logto check` about a Redis that may drop sessions or is a cluster."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_a_redis_that_may_drop_sessions_is_named(logto: Commands, tmp_path: Path
         assert logto.check(SESSION_URL=url).checks["session_store"]["found"] == "redis"
 
 
-def test_a_redis_user_who_may_not_ask_for_its_settings_is_no_fault(
+def test_a_redis_user_without_permission_for_info_passes_the_check(
     logto: Commands, tmp_path: Path
 ) -> None:
     with redis_server(tmp_path) as (port, _):
@@ -44,7 +44,7 @@ def test_a_redis_user_who_may_not_ask_for_its_settings_is_no_fault(
     assert (row["ok"], row["found"]) == (True, "redis")
 
 
-def test_a_cluster_needs_its_own_url_at_each_of_its_servers(
+def test_a_cluster_needs_a_cluster_url_for_each_of_its_servers(
     logto: Commands, tmp_path: Path
 ) -> None:
     with redis_cluster(tmp_path) as servers:
@@ -54,7 +54,7 @@ def test_a_cluster_needs_its_own_url_at_each_of_its_servers(
             assert "redis+cluster:// or rediss+cluster://" in row["found"]
             url = f"redis+cluster://localhost:{port}"
             assert logto.check(SESSION_URL=url).checks["session_store"]["found"] == "redis+cluster"
-        # One of them may drop sessions.
+        # The last server may drop sessions.
         connect(port).config_set("maxmemory-policy", "allkeys-lru")
         row = logto.check(SESSION_URL=url).checks["session_store"]
         assert "maxmemory-policy to noeviction" in row["found"]

@@ -22,7 +22,7 @@ from token_faults import DISCOVERY, recording
 
 
 class Office:
-    """The commands of a bake, with a Logto that only the proxy finds."""
+    """The commands of a bake, with a Logto whose host only the proxy can resolve."""
 
     def __init__(self, started: Commands, network: Network) -> None:
         self.commands, self.network = started, network
@@ -36,7 +36,7 @@ class Office:
         return done
 
     def at(self, endpoint: str) -> "Office":
-        """Give Logto this name."""
+        """Move Logto to this endpoint, and forget the earlier requests to the proxy."""
         self.network.connect(self.logto, endpoint)
         self.network.proxy.requests.clear()
         return self
@@ -47,7 +47,7 @@ Offices = Callable[[str], Office]
 
 @pytest.fixture(scope="module")
 def offices(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offices]:
-    """Give the office of a framework, started when it is first asked for."""
+    """Return the office of a framework. It starts at the first request for it."""
 
     def build(framework: str, folder: Path, network: Network, stack: ExitStack) -> Office:
         return Office(stack.enter_context(commands(bake(framework=framework), folder)), network)
@@ -66,7 +66,7 @@ def test_a_check_goes_through_the_proxy(
     done = office.check(**proxies(https=proxy), **office.trusted)
     assert done.failed == []
     assert done.checks["app_secret"]["found"] == "accepted"
-    # Discovery, keys, authorization, token, sign-out, sign-in page.
+    # The six requests: discovery, keys, authorization, token, sign-out, sign-in page.
     assert office.network.proxy.requests == [f"CONNECT {NAME}:443"] * 6
 
 
@@ -96,8 +96,8 @@ def test_http_goes_through_the_proxy_for_http(offices: Offices, framework: str) 
 def test_no_proxy_avoids_the_proxy(offices: Offices, framework: str) -> None:
     direct = offices(framework).network.direct
     office = offices(framework).at(direct)
-    for excepted in ("0.0.0.0", f"books.example, {direct.removeprefix('https://')}", "*"):  # noqa: S104
-        proxy = proxies(https=office.network.proxy.url, no=excepted)
+    for no_proxy in ("0.0.0.0", f"books.example, {direct.removeprefix('https://')}", "*"):  # noqa: S104
+        proxy = proxies(https=office.network.proxy.url, no=no_proxy)
         assert office.check(direct, **proxy, **office.trusted).failed == []
     assert office.network.proxy.requests == []
     others = proxies(https=office.network.proxy.url, no="books.example")
@@ -106,7 +106,7 @@ def test_no_proxy_avoids_the_proxy(offices: Offices, framework: str) -> None:
 
 
 @both_frameworks
-def test_a_logto_on_this_machine_is_asked_without_the_proxy(
+def test_a_logto_on_this_machine_is_requested_without_the_proxy(
     offices: Offices, framework: str
 ) -> None:
     endpoint = offices(framework).logto.endpoint
@@ -127,7 +127,7 @@ def test_a_check_that_fails_names_the_proxy_and_not_its_password(
 ) -> None:
     office = offices(framework).at(ENDPOINT)
     proxy = office.network.proxy
-    url, endpoint, address = {
+    url, endpoint, proxy_host = {
         "dead": (f"http://company:{PASSWORD}@127.0.0.1:9", ENDPOINT, "127.0.0.1:9"),
         "wrong password": (
             f"http://company:no-{PASSWORD}@{proxy.address}",
@@ -139,18 +139,18 @@ def test_a_check_that_fails_names_the_proxy_and_not_its_password(
     done = office.check(endpoint, **proxies(https=url), **office.trusted)
     assert done.failed == ["endpoint"]
     found = done.checks["endpoint"]["found"]
-    assert found.endswith(f", through the proxy {address}")
+    assert found.endswith(f", through the proxy {proxy_host}")
     assert "no such host" not in found
     assert ("the proxy cannot be reached" in found) == (name == "dead")
     variables = {"LOGTO_ENDPOINT": endpoint} | proxies(https=url) | office.trusted
     done = office.commands("provision", **variables)
     assert done.code == 1
-    assert f"through the proxy {address}" in done.errors
+    assert f"through the proxy {proxy_host}" in done.errors
     assert PASSWORD not in done.text
 
 
 @both_frameworks
-def test_a_certificate_that_is_not_trusted_leads_to_the_variable_for_it(
+def test_for_an_untrusted_certificate_the_check_names_the_variable(
     offices: Offices, framework: str
 ) -> None:
     direct = offices(framework).network.direct
@@ -165,7 +165,7 @@ def test_a_certificate_that_is_not_trusted_leads_to_the_variable_for_it(
 
 @both_frameworks
 @pytest.mark.parametrize("name", ["proxy", "certificate"])
-def test_the_endpoint_is_not_to_be_corrected_for_a_fault_of_the_network(
+def test_for_a_fault_of_the_network_the_check_does_not_suggest_another_endpoint(
     offices: Offices, framework: str, name: str
 ) -> None:
     direct = offices(framework).network.direct

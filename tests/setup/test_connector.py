@@ -1,4 +1,4 @@
-"""The Azure AD connector stub against Logto's own connector, the npm package."""
+"""The Azure AD connector stub, checked with the npm package of Logto's real connector."""
 
 import json
 import re
@@ -26,7 +26,7 @@ TENANTS = [
 ]
 GOOD = {"clientId": "id", "clientSecret": "s", "tenantId": "common", "cloudInstance": GLOBAL}
 REFUSED_BY_BOTH: list[dict[str, Any]] = [
-    *({name: value for name, value in GOOD.items() if name != left_out} for left_out in GOOD),
+    *({name: value for name, value in GOOD.items() if name != omitted} for omitted in GOOD),
     *(GOOD | {name: 7} for name in GOOD),
     {},
     {"clientID": "id", "clientSecret": None, "tenantId": ["common"]},
@@ -43,18 +43,18 @@ REFUSED_LATER: list[tuple[str, dict[str, Any]]] = [
     ("cloudInstance", GOOD | {"cloudInstance": "http://login.microsoftonline.com/"}),
     ("prompts", GOOD | {"prompts": ["login", "consent"]}),
 ]
-"""What the connector takes for well formed, and fails on when somebody signs in."""
+"""Configs that the connector accepts as valid, and that fail when a user signs in."""
 
 Connector = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
 def connector(node: str) -> Connector:
-    """Ask the real connector for the address of a sign-in, for each config."""
+    """Return a function that gets the sign-in URL for each config from the real connector."""
     if not (ROOT / "tests/node/node_modules/@logto/connector-azuread").exists():
         missing("npm packages")
 
-    def ask(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def sign_in_urls(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         done = subprocess.run(
             [node, "connector.mjs"],
             cwd=ROOT / "tests/node",
@@ -68,7 +68,7 @@ def connector(node: str) -> Connector:
         outcomes: list[dict[str, Any]] = json.loads(done.stdout)
         return outcomes
 
-    return ask
+    return sign_in_urls
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def logto(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comm
 
 
 def refused(logto: Commands, config: dict[str, Any]) -> list[str]:
-    """The fields of a connector file that `check` calls wrong."""
+    """Return the fields of a connector file that `check` refuses."""
     with logto.connector_file(json.dumps(config)):
         row = logto.check().checks["connector_file"]
     assert row["ok"] is (not row["fix"])
@@ -98,13 +98,13 @@ def test_the_stub_leads_to_the_right_page_for_every_tenant_and_cloud(
                     logto.connector_file(json.dumps(stub | {"cloudInstance": cloud}))
                 )
                 assert logto("provision").code == 0
-                # What Logto has now, and would give to its connector.
+                # Logto now has this config, and would pass it to its connector.
                 configs.append(logto.logto.local.connectors[0]["config"])
                 expected.append((cloud, tenant))
 
     for (cloud, tenant), outcome in zip(expected, connector(configs), strict=True):
         if cloud == CHINA and "error" in outcome:
-            # The connector has to look the addresses of this cloud up, in the cloud itself.
+            # For this cloud, the connector must fetch the URLs from the cloud itself.
             assert set(outcome["asked"]) == {urlsplit(CHINA).netloc}
             continue
         url = urlsplit(outcome["url"])
@@ -114,7 +114,7 @@ def test_the_stub_leads_to_the_right_page_for_every_tenant_and_cloud(
         assert SECRETS[2] not in outcome["url"]
 
 
-def test_the_optional_fields_are_taken(logto: Commands, connector: Connector) -> None:
+def test_the_optional_fields_are_accepted(logto: Commands, connector: Connector) -> None:
     config = GOOD | {"prompts": ["select_account"], "scopes": "User.Read Mail.Read"}
     assert refused(logto, config) == []
     (outcome,) = connector([config])
@@ -123,14 +123,14 @@ def test_the_optional_fields_are_taken(logto: Commands, connector: Connector) ->
     assert "Mail.Read" in query["scope"][0]
 
 
-def test_the_check_calls_wrong_what_the_connector_does(
+def test_the_check_refuses_the_same_fields_as_the_connector(
     logto: Commands, connector: Connector
 ) -> None:
     for config, outcome in zip(REFUSED_BY_BOTH, connector(REFUSED_BY_BOTH), strict=True):
         assert refused(logto, config) == sorted(set(outcome["fields"])), config
 
 
-def test_the_check_also_sees_what_the_connector_would_only_fail_on_later(
+def test_the_check_also_refuses_fields_that_the_connector_refuses_later(
     logto: Commands, connector: Connector
 ) -> None:
     outcomes = connector([config for _, config in REFUSED_LATER])
@@ -150,7 +150,9 @@ def test_the_check_also_sees_what_the_connector_would_only_fail_on_later(
         ("cloudInstance", "https://login.microsoftonline.com"),
     ],
 )
-def test_the_check_sees_what_was_copied_wrong(logto: Commands, name: str, value: str) -> None:
+def test_the_check_refuses_values_that_were_copied_wrong(
+    logto: Commands, name: str, value: str
+) -> None:
     assert refused(logto, GOOD | {name: value}) == [name]
 
 

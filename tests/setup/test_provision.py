@@ -1,4 +1,4 @@
-"""`logto provision`: what is missing is added, what is there stays, and nothing is done twice."""
+"""`logto provision`: missing values are added, existing values stay, a second run does nothing."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def project(
 
 @pytest.fixture
 def logto(project: Commands) -> Commands:
-    """The commands, with a Logto that knows the app's ID and nothing else."""
+    """Return the commands, with a Logto that has the app's ID and nothing else."""
     local = project.logto.local
     local.clear()
     local.sign_in_experience["signUp"] = {
@@ -42,14 +42,14 @@ def logto(project: Commands) -> Commands:
 
 
 def writes(logto: Commands) -> list[tuple[str, str]]:
-    """The changes that were sent since this was last asked."""
+    """Return the changes that were sent to Logto since the last call of this function."""
     calls = [call for call in logto.logto.local.requests if call[0] != "GET"]
     logto.logto.local.requests.clear()
     return [call for call in calls if call != ("POST", "/oidc/token")]
 
 
 @BOTH_FRAMEWORKS
-def test_a_blank_logto_is_ready_after_one_run(logto: Commands) -> None:
+def test_an_empty_logto_is_ready_after_one_run(logto: Commands) -> None:
     local = logto.logto.local
     assert {"callback_url", "microsoft"} <= set(logto.check().failed)
 
@@ -92,11 +92,11 @@ def sign_in_page(logto: Commands) -> str:
         "code_challenge": "c" * 43,
         "code_challenge_method": "S256",
     }
-    address = f"{logto.logto.endpoint}/oidc/auth"
-    return httpx2.get(address, params=query, follow_redirects=True).text
+    url = f"{logto.logto.endpoint}/oidc/auth"
+    return httpx2.get(url, params=query, follow_redirects=True).text
 
 
-def test_the_sign_in_page_of_a_blank_logto_does_not_speak_of_microsoft(logto: Commands) -> None:
+def test_the_sign_in_page_of_an_empty_logto_does_not_offer_microsoft(logto: Commands) -> None:
     logto.logto.local.application.redirect_uris = [CALLBACK]
     assert "Continue with Microsoft" not in sign_in_page(logto)
 
@@ -116,7 +116,9 @@ def test_a_dry_run_says_what_a_run_would_do_and_sends_nothing(logto: Commands) -
     assert writes(logto) == []
     real = logto("provision", "--social-only")
     assert (
-        dry.output.replace("Nothing was sent (--dry-run).", "Done. Logto has all settings.")
+        dry.output.replace(
+            "Nothing was sent (--dry-run).", "CommandResult. Logto has all settings."
+        )
         == real.output
     )
     for line in (
@@ -133,7 +135,7 @@ def test_a_dry_run_says_what_a_run_would_do_and_sends_nothing(logto: Commands) -
         assert f"  {line}\n" in dry.output
 
 
-def test_what_is_there_and_not_ours_stays(logto: Commands) -> None:
+def test_existing_values_that_are_not_ours_stay(logto: Commands) -> None:
     local = logto.logto.local
     local.application.redirect_uris = ["https://books.example/callback"]
     local.application.post_logout_redirect_uris = ["https://books.example/"]
@@ -179,14 +181,14 @@ def test_other_targets_of_the_sign_in_page_stay(logto: Commands) -> None:
     assert sent == [{"socialSignInConnectorTargets": ["google", "azuread"]}]
 
 
-def test_social_only_takes_the_other_ways_to_sign_up_away(logto: Commands) -> None:
+def test_social_only_removes_the_other_ways_to_sign_up(logto: Commands) -> None:
     assert logto("provision", "--social-only").code == 0
     none = {"identifiers": [], "password": False, "verify": False}
     assert logto.logto.local.sign_in_experience["signUp"] == none
     assert "nothing to do" in logto("provision", "--social-only").output
 
 
-def test_a_local_address_for_back_channel_logout_gives_way_to_a_public_one(
+def test_a_public_back_channel_logout_url_replaces_a_local_url(
     logto: Commands,
 ) -> None:
     logto("provision")
@@ -197,7 +199,7 @@ def test_a_local_address_for_back_channel_logout_gives_way_to_a_public_one(
     assert application.redirect_uris == [CALLBACK, public]
 
 
-def test_a_connector_that_is_there_needs_no_secret_again(logto: Commands) -> None:
+def test_an_existing_connector_needs_no_secret_again(logto: Commands) -> None:
     logto("provision")
     writes(logto)
     done = logto("provision", AZURE_CLIENT_ID="", AZURE_CLIENT_SECRET="")
@@ -223,7 +225,7 @@ def test_missing_variables_are_named_before_anything_is_sent(
     assert writes(logto) == []
 
 
-def test_a_connector_file_that_logto_would_store_in_vain_is_not_sent(logto: Commands) -> None:
+def test_an_invalid_connector_file_is_not_sent(logto: Commands) -> None:
     with logto.connector_file('{"clientId": "<client-id>", "clientSecret": "", "prompts": "x"}'):
         done = logto("provision")
     assert done.code == 1
@@ -232,7 +234,9 @@ def test_a_connector_file_that_logto_would_store_in_vain_is_not_sent(logto: Comm
     assert writes(logto) == []
 
 
-def test_a_failure_half_way_says_what_was_done_and_a_new_run_goes_on(logto: Commands) -> None:
+def test_a_failure_half_way_lists_the_finished_steps_and_a_new_run_continues(
+    logto: Commands,
+) -> None:
     def no_connector(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
             return app(environ, start)
@@ -245,7 +249,7 @@ def test_a_failure_half_way_says_what_was_done_and_a_new_run_goes_on(logto: Comm
 
     assert done.code == 1
     assert "connector.multiple_instances_not_supported" in done.errors
-    assert "Done: Application test-app.\n" in done.errors
+    assert "CommandResult: Application test-app.\n" in done.errors
     not_done = "Not done: Microsoft connector azuread, Sign-in experience, API resource."
     assert not_done in done.errors
     writes(logto)
@@ -255,13 +259,13 @@ def test_a_failure_half_way_says_what_was_done_and_a_new_run_goes_on(logto: Comm
     assert logto.check().code == 0
 
 
-def test_what_logto_takes_and_does_not_keep_is_a_failure(logto: Commands) -> None:
-    def forgetful(app: Any, environ: Any, start: Any, over: Any) -> Any:
+def test_a_change_that_logto_accepts_and_does_not_store_is_a_failure(logto: Commands) -> None:
+    def without_storing(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
             return app(environ, start)
         return fixed_response("200 OK", "{}")(app, environ, start, over)
 
-    with logto.logto.fault("/api/sign-in-exp", forgetful):
+    with logto.logto.fault("/api/sign-in-exp", without_storing):
         done = logto("provision")
     assert done.code == 1
     assert "did not keep: Sign-in experience" in done.errors
@@ -278,9 +282,7 @@ def test_what_logto_takes_and_does_not_keep_is_a_failure(logto: Commands) -> Non
         ({"LOGTO_APP_ID": "nobody"}, "GET /api/applications/nobody: HTTP 404"),
     ],
 )
-def test_a_refusal_names_what_is_to_blame(
-    logto: Commands, variables: dict[str, str], hint: str
-) -> None:
+def test_a_refusal_names_its_cause(logto: Commands, variables: dict[str, str], hint: str) -> None:
     done = logto("provision", **variables)
     assert done.code == 1
     assert hint in done.errors
@@ -291,7 +293,7 @@ def test_a_refusal_names_what_is_to_blame(
     "name", ["applications/test-app", "connectors", "sign-in-exp", "resources"]
 )
 @pytest.mark.parametrize("body", ["{}", "[]", "[1]", "null", '"text"', "<h1>502</h1>"])
-def test_an_answer_in_another_form_is_a_plain_sentence(
+def test_an_unexpected_response_is_a_plain_error_message(
     logto: Commands, name: str, body: str
 ) -> None:
     with logto.logto.fault(f"/api/{name}", fixed_response("200 OK", body)):
@@ -303,20 +305,22 @@ def test_an_answer_in_another_form_is_a_plain_sentence(
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
-def test_a_machine_without_the_role_is_told_so(logto: Commands, status: str) -> None:
+def test_without_the_role_of_the_machine_to_machine_app_the_error_names_the_role(
+    logto: Commands, status: str
+) -> None:
     with logto.logto.fault("/api/applications/test-app", oidc_error("auth.forbidden", status)):
         done = logto("provision")
     assert done.code == 1
     assert "Logto Management API access" in done.errors
 
 
-def test_the_token_may_come_from_another_address(logto: Commands) -> None:
+def test_the_token_may_come_from_another_url(logto: Commands) -> None:
     other = logto.logto.endpoint.replace("localhost", "127.0.0.1")
-    address = {"LOGTO_MANAGEMENT_TOKEN_ENDPOINT": f"{other}/oidc/token"}
-    assert logto("provision", **address).code == 0
+    variables = {"LOGTO_MANAGEMENT_TOKEN_ENDPOINT": f"{other}/oidc/token"}
+    assert logto("provision", **variables).code == 0
 
 
-# What Logto says is not trusted
+# Values from Logto are not trusted
 
 HOSTILE = [
     "$(touch x)",
@@ -341,7 +345,7 @@ def connector_of_logto(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_an_id_of_logto_that_a_shell_or_a_path_would_read_is_refused(
+def test_an_id_of_logto_with_shell_or_path_characters_is_refused(
     logto: Commands, value: str
 ) -> None:
     hostile_id = connector_of_logto(id=value)
@@ -351,7 +355,7 @@ def test_an_id_of_logto_that_a_shell_or_a_path_would_read_is_refused(
     resource = {"id": value, "indicator": API, "scopes": scopes}
     for path, items, what, variables in (
         ("connectors", [hostile_id], "The ID of the connector", {}),
-        # Without the variable, the client ID is that of Logto.
+        # Without the variable, `provision` uses the client ID of Logto.
         ("connectors", [hostile_client], "The client ID of the connector", {"AZURE_CLIENT_ID": ""}),
         ("resources", [resource], "The ID of the API resource", {}),
     ):
@@ -362,13 +366,13 @@ def test_an_id_of_logto_that_a_shell_or_a_path_would_read_is_refused(
         assert f"{what} in Logto has unexpected characters" in done.errors
         assert "az ad app update" not in done.output
         assert "touch x" not in done.output
-        assert shown(done.text)
+        assert is_printable(done.text)
         sent = writes(logto)
-        # Before the scopes of its API, the app and the connector are written.
+        # The app and the connector are written before the scopes of the API.
         assert not [call for call in sent if path == "connectors" or "scopes" in call[1]]
 
 
-def test_a_client_id_of_the_environment_that_a_shell_would_read_is_refused(
+def test_a_client_id_of_the_environment_with_shell_characters_is_refused(
     logto: Commands,
 ) -> None:
     done = logto("provision", AZURE_CLIENT_ID="$(touch x)")
@@ -377,8 +381,8 @@ def test_a_client_id_of_the_environment_that_a_shell_would_read_is_refused(
     assert writes(logto) == []
 
 
-def shown(text: str) -> bool:
-    """Whether a terminal shows every character of the text."""
+def is_printable(text: str) -> bool:
+    """Return whether every character of the text is printable in a terminal."""
     return all(line.isprintable() for line in text.split("\n"))
 
 
@@ -391,7 +395,7 @@ ENDPOINTS = [
     "end_session_endpoint",
     "jwks_uri",
 ]
-SPOILT = {
+ERRORS = {
     "code": {"code": CONTROL, "message": CONTROL},
     "error": {"error": CONTROL, "error_description": CONTROL},
 }
@@ -416,8 +420,8 @@ def test_no_control_character_of_logto_reaches_the_terminal(
 ) -> None:
     experience = {"socialSignInConnectorTargets": [], "signUp": {"identifiers": [CONTROL]}}
     contents: list[tuple[str, Any]] = [
-        *(("400 Bad Request", body) for body in SPOILT.values()),
-        *(("200 OK", body) for body in SPOILT.values()),
+        *(("400 Bad Request", body) for body in ERRORS.values()),
+        *(("200 OK", body) for body in ERRORS.values()),
         ("200 OK", {"oidcClientMetadata": {"redirectUris": [CONTROL], "x": CONTROL}}),
         ("200 OK", [connector_of_logto(id=CONTROL)]),
         ("200 OK", [connector_of_logto(config={"clientId": CONTROL, "tenantId": CONTROL})]),
@@ -429,4 +433,4 @@ def test_no_control_character_of_logto_reaches_the_terminal(
     ]
     for status, content in contents:
         with logto.logto.fault(path, fixed_response(status, json.dumps(content))):
-            assert shown(logto(*command).text), (status, content)
+            assert is_printable(logto(*command).text), (status, content)

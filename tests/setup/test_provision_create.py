@@ -1,4 +1,4 @@
-"""`logto provision --create`: one credential makes the application, the webhook and the env file."""
+"""`logto provision --create`: it creates the application, the webhook and the env file."""
 
 import json
 import stat
@@ -18,7 +18,8 @@ pytestmark = pytest.mark.xdist_group("provision create")
 API = FILLED["api_resource"]
 BOTH_FRAMEWORKS = pytest.mark.parametrize("project", ["flask", "quart"], indirect=True)
 CREATED = ["LOGTO_APP_ID", "LOGTO_APP_SECRET", "LOGTO_WEBHOOK_SIGNING_KEY"]
-# The environment does not have these, so that `.env` is read. The driver deletes what is None.
+# Without these environment variables, the app reads `.env`. The test driver deletes a variable
+# whose value is None.
 UNSET: dict[str, Any] = dict.fromkeys(CREATED)
 EVENTS = ["User.Created", "User.Data.Updated", "User.Deleted", "User.SuspensionStatus.Updated"]
 PUBLIC = "https://books.example/callback"
@@ -38,7 +39,7 @@ def project(
 
 @pytest.fixture
 def logto(project: Commands) -> Iterator[Commands]:
-    """The commands, with a Logto in which there is nothing but another application."""
+    """Return the commands, with a Logto that has only another application."""
     local, before = project.logto.local, env(project).read_bytes()
     local.clear()
     local.hooks.clear()
@@ -53,9 +54,9 @@ def env(logto: Commands) -> Path:
     return logto.path / ".env"
 
 
-def create(logto: Commands, *words: str, **variables: Any) -> CommandResult:
-    """Run the command. No secret of Logto is ever printed."""
-    done = logto("provision", "--create", *words, **{**UNSET, **variables})
+def create(logto: Commands, *options: str, **variables: Any) -> CommandResult:
+    """Run `logto provision --create`, and check that it prints no secret of Logto."""
+    done = logto("provision", "--create", *options, **{**UNSET, **variables})
     assert_no_secrets(logto, done)
     return done
 
@@ -68,19 +69,19 @@ def assert_no_secrets(logto: Commands, done: CommandResult) -> None:
 
 
 def created(logto: Commands) -> list[Any]:
-    """The applications that Logto has got in this test."""
+    """Return the applications that this test created in Logto."""
     return [app for id_, app in logto.logto.local.applications.items() if id_ not in OWN_APPS]
 
 
 def writes(logto: Commands) -> list[tuple[str, str]]:
-    """The changes that were sent since this was last asked."""
+    """Return the changes that were sent to Logto since the last call of this function."""
     calls = [call for call in logto.logto.local.requests if call[0] != "GET"]
     logto.logto.local.requests.clear()
     return [call for call in calls if call != ("POST", "/oidc/token")]
 
 
 def refuse(status: str) -> Any:
-    """Let Logto refuse every write, and answer every GET."""
+    """Let Logto refuse every write, and respond to every GET."""
 
     def fault(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
@@ -125,7 +126,7 @@ def test_one_run_connects_a_new_service(logto: Commands) -> None:
     assert writes(logto) == []
 
 
-def test_a_dry_run_says_what_would_be_made_and_makes_nothing(logto: Commands) -> None:
+def test_a_dry_run_lists_the_changes_and_makes_none(logto: Commands) -> None:
     before = env(logto).read_bytes()
     dry = create(logto, "--dry-run")
     assert dry.code == 0
@@ -148,9 +149,13 @@ def test_an_application_of_the_same_name_and_callback_is_used(logto: Commands) -
     local = logto.logto.local
     other = type(local.application)
     for number in range(45):
-        # Names are not unique, and a callback alone proves nothing.
-        local.applications[f"other{number}"] = other(f"other{number}", "Bookstore", [PUBLIC])
-        local.applications[f"namesake{number}"] = other(f"namesake{number}", "Other", [CALLBACK])
+        # Names are not unique, and other applications may have the same callback.
+        local.applications[f"same-name{number}"] = other(
+            f"same-name{number}", "Bookstore", [PUBLIC]
+        )
+        local.applications[f"same-callback{number}"] = other(
+            f"same-callback{number}", "Other", [CALLBACK]
+        )
     ours = other("ours", "Bookstore", [PUBLIC, CALLBACK])
     local.applications["ours"] = ours
 
@@ -162,7 +167,9 @@ def test_an_application_of_the_same_name_and_callback_is_used(logto: Commands) -
     assert "nothing to do" in create(logto).output
 
 
-def test_without_a_namesake_that_has_the_callback_an_application_is_made(logto: Commands) -> None:
+def test_without_an_application_of_that_name_and_callback_a_new_one_is_created(
+    logto: Commands,
+) -> None:
     local = logto.logto.local
     other = type(local.application)
     local.applications["other"] = other("other", "Bookstore", [PUBLIC])
@@ -172,27 +179,27 @@ def test_without_a_namesake_that_has_the_callback_an_application_is_made(logto: 
     assert local.applications["other"].redirect_uris == [PUBLIC]
 
 
-def test_a_logto_that_shows_the_same_page_again_and_again_is_left(logto: Commands) -> None:
+def test_a_logto_that_repeats_the_same_page_causes_no_endless_loop(logto: Commands) -> None:
     page = [{"id": "x", "name": "x", "oidcClientMetadata": {"redirectUris": []}}] * 20
 
-    def same(app: Any, environ: Any, start: Any, over: Any) -> Any:
+    def repeat(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] != "GET":
             return app(environ, start)
         return fixed_response("200 OK", json.dumps(page))(app, environ, start, over)
 
-    with logto.logto.fault("/api/applications", same):
+    with logto.logto.fault("/api/applications", repeat):
         assert create(logto, "--dry-run").code == 0
 
 
 @pytest.mark.parametrize("path", ["/api/hooks", "/api/connectors"])
-def test_what_was_made_before_a_refusal_is_in_the_file_and_the_next_run_goes_on(
+def test_a_refusal_keeps_the_new_values_in_the_file_and_the_next_run_continues(
     logto: Commands, path: str
 ) -> None:
     with logto.logto.fault(path, refuse("422 Unprocessable Entity")):
         done = create(logto)
     assert done.code == 1
     assert "entity.refused" in done.errors
-    assert "Done: Application Bookstore" in done.errors
+    assert "CommandResult: Application Bookstore" in done.errors
     (app,) = created(logto)
     values = dotenv_values(env(logto))
     assert (values["LOGTO_APP_ID"], values["LOGTO_APP_SECRET"]) == (app.id, app.secret)
@@ -208,14 +215,14 @@ def test_the_id_is_in_the_file_if_the_secret_cannot_be_read(logto: Commands) -> 
     local = logto.logto.local
     sent = local.requests
 
-    class Refusing(dict[str, Any]):
-        """Applications, of which a new one has no secrets until the next run."""
+    class WithoutSecrets(dict[str, Any]):
+        """Applications whose secrets cannot be read: the endpoint responds with 404."""
 
         def get(self, key: str, default: Any = None) -> Any:
-            asked = sent[-1][1].endswith("/secrets")
-            return None if asked else super().get(key, default)
+            reads_secrets = sent[-1][1].endswith("/secrets")
+            return None if reads_secrets else super().get(key, default)
 
-    local.applications = Refusing(local.applications)
+    local.applications = WithoutSecrets(local.applications)
     done = create(logto)
     assert done.code == 1
     assert "/secrets: HTTP 404" in done.errors
@@ -240,7 +247,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("text", LAYOUTS.values(), ids=LAYOUTS)
-def test_everything_else_in_the_file_stays(logto: Commands, text: str) -> None:
+def test_all_other_text_in_the_file_stays(logto: Commands, text: str) -> None:
     env(logto).write_bytes(text.encode())
     assert create(logto).code == 0
     after = env(logto).read_bytes().decode()
@@ -249,7 +256,7 @@ def test_everything_else_in_the_file_stays(logto: Commands, text: str) -> None:
     values = dict(zip(CREATED, [app.id, app.secret, hook["signingKey"]], strict=True))
     assert {n: v for n, v in dotenv_values(env(logto)).items() if n in values} == values
 
-    # What is not a value of one of the three, is there to the letter.
+    # Only the values of the three variables may change. All other text stays the same.
     expected = {
         "comments": f"# a\nLOGTO_APP_ID={app.id} # b\n#LOGTO_APP_ID=c\nX=1\n",
         "no newline at the end": f"X=1\nLOGTO_APP_SECRET={app.secret}\n",
@@ -270,7 +277,7 @@ def test_everything_else_in_the_file_stays(logto: Commands, text: str) -> None:
     assert env(logto).read_bytes().decode() == after
 
 
-def test_a_symbolic_link_stays_one(logto: Commands, tmp_path: Path) -> None:
+def test_a_symbolic_link_stays_a_symbolic_link(logto: Commands, tmp_path: Path) -> None:
     target = tmp_path / "shared.env"
     target.write_bytes(env(logto).read_bytes())
     env(logto).unlink()
@@ -280,7 +287,7 @@ def test_a_symbolic_link_stays_one(logto: Commands, tmp_path: Path) -> None:
     assert dotenv_values(target)["LOGTO_APP_ID"] == created(logto)[0].id
 
 
-def test_another_file_for_a_pipeline(logto: Commands, tmp_path: Path) -> None:
+def test_a_pipeline_can_write_another_env_file(logto: Commands, tmp_path: Path) -> None:
     file, before = tmp_path / "service.env", env(logto).read_bytes()
     assert create(logto, "--env-file", str(file)).code == 0
     assert env(logto).read_bytes() == before
@@ -291,25 +298,29 @@ def test_another_file_for_a_pipeline(logto: Commands, tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     writes(logto)
 
-    # With the file of the last run, and in a pipeline that has forgotten the file.
+    # A second run with the file of the first run, and a third run without it.
     assert "nothing to do" in create(logto, "--env-file", str(file)).output
     file.unlink()
     assert create(logto, "--env-file", str(file)).code == 0
     assert dotenv_values(file) == values
     assert writes(logto) == []
 
-    # What this file names wins over a namesake, and over `.env`.
+    # The app ID in this file overrides an application of the same name, and `.env`.
     file.write_text("LOGTO_APP_ID=test-app\n", "utf-8")
     assert create(logto, "--env-file", str(file), LOGTO_APP_ID="bookstore").code == 0
     assert dotenv_values(file)["LOGTO_APP_ID"] == "test-app"
 
 
-def test_another_file_without_create_is_refused(logto: Commands, tmp_path: Path) -> None:
+def test_the_option_for_another_env_file_is_refused_without_create(
+    logto: Commands, tmp_path: Path
+) -> None:
     done = logto("provision", "--env-file", str(tmp_path / "x"), **UNSET)
     assert (done.code, "--env-file needs --create" in done.errors) == (2, True)
 
 
-def test_a_file_that_cannot_be_written_is_a_plain_sentence(logto: Commands, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_a_plain_error_message(
+    logto: Commands, tmp_path: Path
+) -> None:
     file = tmp_path / "missing" / "service.env"
     done = create(logto, "--env-file", str(file))
     assert done.code == 1
@@ -320,13 +331,13 @@ def test_a_file_that_cannot_be_written_is_a_plain_sentence(logto: Commands, tmp_
     assert dotenv_values(file)["LOGTO_APP_ID"] == app.id
 
 
-def test_a_variable_of_the_environment_that_wins_is_named(logto: Commands) -> None:
+def test_an_environment_variable_that_overrides_the_file_is_named(logto: Commands) -> None:
     done = create(logto, LOGTO_APP_ID="unknown-app")
     assert done.code == 0
     assert f"LOGTO_APP_ID of the environment wins over {env(logto)}" in done.output
     assert "LOGTO_APP_SECRET of the environment" not in done.output
     (app,) = created(logto)
-    # The next run finds the application by its name, and has the same to say.
+    # The next run finds the application by its name, and prints the same warning.
     again = create(logto, LOGTO_APP_ID="unknown-app")
     assert "nothing to do" in again.output
     assert "LOGTO_APP_ID of the environment wins" in again.output
@@ -334,24 +345,24 @@ def test_a_variable_of_the_environment_that_wins_is_named(logto: Commands) -> No
     assert "of the environment" not in create(logto).output
 
 
-def test_more_environments(logto: Commands) -> None:
+def test_a_new_application_gets_the_urls_of_more_environments(logto: Commands) -> None:
     staging = "https://staging.books.example/callback"
-    words = ["--callback-url", PUBLIC, "--callback-url", staging, "--callback-url", PUBLIC]
-    assert create(logto, *words).code == 0
+    options = ["--callback-url", PUBLIC, "--callback-url", staging, "--callback-url", PUBLIC]
+    assert create(logto, *options).code == 0
     (app,) = created(logto)
     assert app.redirect_uris == [CALLBACK, PUBLIC, staging]
     homes = [f"{ORIGIN}/", "https://books.example/", "https://staging.books.example/"]
     assert app.post_logout_redirect_uris == homes
-    # Logto never calls a URL of its own machine.
+    # Logto never sends a request to localhost, so the public URL is used.
     assert app.backchannel_logout_uri == "https://books.example/backchannel-logout"
     (hook,) = logto.logto.local.hooks
     assert hook["config"] == {"url": "https://books.example/webhooks/logto"}
-    assert "nothing to do" in create(logto, *words).output
-    # The key is that of the public environment, which the local check confirms.
+    assert "nothing to do" in create(logto, *options).output
+    # `.env` has the signing key of the public webhook, so the local check finds this webhook.
     assert logto.check(**UNSET).checks["webhook"]["found"] == hook["config"]["url"]
 
 
-def test_more_environments_of_an_application_that_is_there(logto: Commands) -> None:
+def test_an_existing_application_gets_the_urls_of_more_environments(logto: Commands) -> None:
     done = logto(
         "provision", "--callback-url", PUBLIC, LOGTO_APP_ID="test-app", LOGTO_APP_SECRET="x"
     )
@@ -361,7 +372,7 @@ def test_more_environments_of_an_application_that_is_there(logto: Commands) -> N
 
 
 @pytest.mark.parametrize("url", ["http://books.example/callback", "books", f"{PUBLIC}?x=1"])
-def test_a_callback_url_that_cannot_be_one_is_refused_first(logto: Commands, url: str) -> None:
+def test_an_invalid_callback_url_is_refused_before_any_request(logto: Commands, url: str) -> None:
     done = create(logto, "--callback-url", url)
     assert done.code == 1
     assert "--callback-url: " in done.errors
@@ -369,7 +380,7 @@ def test_a_callback_url_that_cannot_be_one_is_refused_first(logto: Commands, url
     assert logto.logto.local.requests == []
 
 
-def test_events_of_the_team_stay(logto: Commands) -> None:
+def test_events_that_a_team_added_to_the_webhook_stay(logto: Commands) -> None:
     local = logto.logto.local
     hook = local.add_hook("k" * 32, name="Ours", events=["PostSignIn", "User.Deleted"], config={})
     hook["config"]["url"] = f"{ORIGIN}/webhooks/logto"
@@ -381,7 +392,7 @@ def test_events_of_the_team_stay(logto: Commands) -> None:
     assert dotenv_values(env(logto))["LOGTO_WEBHOOK_SIGNING_KEY"] == "k" * 32
 
 
-def test_of_several_webhooks_the_one_whose_key_is_known_is_used(logto: Commands) -> None:
+def test_of_several_webhooks_the_webhook_with_the_known_key_is_used(logto: Commands) -> None:
     url = {"url": f"{ORIGIN}/webhooks/logto"}
     for key in ("a" * 32, "b" * 32):
         logto.logto.local.add_hook(key, name="x", events=EVENTS, config=url)
@@ -430,12 +441,12 @@ def test_a_secret_that_an_env_file_would_misread_is_neither_written_nor_printed(
     assert writes(logto) == []
 
 
-ODD = ["{}", "[]", "[1]", "null", '"text"', '[{"id": 1}]', "<h1>502</h1>", '[{"config": null}]']
+BODIES = ["{}", "[]", "[1]", "null", '"text"', '[{"id": 1}]', "<h1>502</h1>", '[{"config": null}]']
 
 
 @pytest.mark.parametrize("name", ["applications", "applications/test-app/secrets", "hooks"])
-@pytest.mark.parametrize("body", ODD)
-def test_a_response_in_another_form_is_a_plain_sentence(
+@pytest.mark.parametrize("body", BODIES)
+def test_an_unexpected_response_is_a_plain_error_message(
     logto: Commands, name: str, body: str
 ) -> None:
     app_id = "test-app" if "secrets" in name else "unknown-app"
@@ -452,15 +463,15 @@ def test_a_response_in_another_form_is_a_plain_sentence(
 @pytest.mark.parametrize(
     "body", ["{}", "[1]", '{"id": "a/b"}', '{"signingKey": "a b", "id": "x y"}']
 )
-def test_a_creation_in_another_form_is_a_plain_sentence(
+def test_an_unexpected_response_to_a_creation_is_a_plain_error_message(
     logto: Commands, path: str, body: str
 ) -> None:
-    def odd(app: Any, environ: Any, start: Any, over: Any) -> Any:
+    def unexpected(app: Any, environ: Any, start: Any, over: Any) -> Any:
         if environ["REQUEST_METHOD"] == "GET":
             return app(environ, start)
         return fixed_response("200 OK", body)(app, environ, start, over)
 
-    with logto.logto.fault(path, odd):
+    with logto.logto.fault(path, unexpected):
         done = create(logto)
     assert done.code == 1
     assert "as expected" in done.errors or "unexpected characters" in done.errors
@@ -468,7 +479,7 @@ def test_a_creation_in_another_form_is_a_plain_sentence(
     assert create(logto).code == 0
 
 
-def test_without_create_nothing_is_made(logto: Commands) -> None:
+def test_without_create_nothing_is_created(logto: Commands) -> None:
     before = env(logto).read_bytes()
     body = json.dumps({"oidcClientMetadata": {}})
     with logto.logto.fault("/api/applications/test-app", fixed_response("200 OK", body)):

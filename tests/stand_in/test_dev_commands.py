@@ -1,4 +1,4 @@
-"""The commands `python -m dev`, which runs the app too, and `python -m dev.local_logto`."""
+"""The commands `python -m dev` (app and local Logto) and `python -m dev.local_logto` (alone)."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def ports() -> list[str]:
 
 
 def sign_in_through(port: str) -> str:
-    """The home page of the app on this port, after Alice has signed in there."""
+    """Sign Alice in to the app on this port, and return the HTML of its home page."""
     with httpx2.Client(follow_redirects=True, timeout=20) as browser:
         page = browser.get(f"http://localhost:{port}/sign-in")
         form = {"interaction": page.url.params["interaction"], "user": "alice"}
@@ -33,7 +33,7 @@ def sign_in_through(port: str) -> str:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_python_m_dev_uses_the_local_logto_whatever_env_names(
+def test_python_m_dev_ignores_the_logto_of_the_env_file(
     bake: Bake, framework: str, ports: list[str]
 ) -> None:
     project = bake(
@@ -57,7 +57,7 @@ def test_python_m_dev_uses_the_local_logto_whatever_env_names(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_python_m_dev_takes_the_ports_that_env_names(
+def test_python_m_dev_uses_the_ports_of_the_env_file(
     bake: Bake, framework: str, ports: list[str]
 ) -> None:
     project = bake(
@@ -78,7 +78,9 @@ def test_python_m_dev_takes_the_ports_that_env_names(
         assert books.status_code == 200
 
 
-def test_the_app_and_the_local_logto_cannot_have_one_port(bake: Bake, ports: list[str]) -> None:
+def test_the_app_and_the_local_logto_cannot_have_the_same_port(
+    bake: Bake, ports: list[str]
+) -> None:
     same = ["--port", ports[1], "--logto-port", ports[1]]
     done = bake().attempt("python", "-m", "dev", *same)
     assert done.returncode == 2
@@ -108,7 +110,7 @@ def test_the_exit_code_of_an_app_that_cannot_start_is_passed_on(
     assert done.returncode == 1
     assert "SESSION_URL" in done.stderr
     assert "Traceback" not in done.stderr
-    # It is not an invitation to a page that does not come.
+    # The command does not invite the user to open a page that does not exist.
     assert "Open http" not in done.stdout
 
 
@@ -117,7 +119,7 @@ STOPPED = "The app stopped. It starts again when you save a file."
 
 @pytest.fixture
 def changeable(bake: Bake, framework: str, tmp_path: Path) -> BakedProject:
-    """A project of this framework that a test may change."""
+    """Return a project of this framework that a test may change."""
     return BakedProject(shutil.copytree(bake(framework=framework).path, tmp_path / "project"), {})
 
 
@@ -144,15 +146,15 @@ def test_a_mistake_in_a_file_stops_the_app_until_the_next_save(
         assert "It starts again when you save a file." in page.text
         assert "def broken(:" in page.text
         assert "SyntaxError" in page.text
-        # The people who are signed in at the local Logto stay signed in.
+        # The local Logto keeps running, so its users stay signed in.
         assert is_taken(int(ports[3]))
         pages.write_text(
             f"{good}\n\n@bp.get('/new')\ndef new() -> str:\n    return 'new'\n", "utf-8"
         )
-        until(lambda: answer(f"{home}new") == "new", 60)
+        until(lambda: text_of(f"{home}new") == "new", 60)
         process.wait_for_text("Ctrl-C stops both.")
         assert process.output.count("Open http") == 1
-        # The next mistake is handled in the same way, also one in the configuration.
+        # A mistake in the configuration is handled in the same way.
         (changeable.path / ".env").write_text("LOGTO_SCOPES=email\nLOG_FORMAT=yaml\n", "utf-8")
         until(lambda: process.output.count(STOPPED) == 2, 60)
         process.press_ctrl_c()
@@ -160,8 +162,8 @@ def test_a_mistake_in_a_file_stops_the_app_until_the_next_save(
         assert not is_taken(int(ports[1]))
 
 
-def answer(url: str) -> str:
-    """The text of a page, or an empty text if nobody listens."""
+def text_of(url: str) -> str:
+    """Return the text of a page, or an empty string if no server listens."""
     try:
         return httpx2.get(url).text
     except httpx2.TransportError:
@@ -203,25 +205,25 @@ def test_the_log_on_a_terminal_has_colours_and_no_static_files(
         for path in ("/static/style.css", "/static/gone.css", "/logs"):
             httpx2.get(f"{home}{path}")
         terminal.expect_exact("GET /logs 200")
-        said = terminal.before
-        assert isinstance(said, str)
+        message = terminal.before
+        assert isinstance(message, str)
     finally:
         terminal.close(force=True)
     coloured = variables == {"TERM": "xterm"}
-    assert ("\x1b[33m" in said) is coloured
-    assert ("\x1b[31m" in said) is coloured
+    assert ("\x1b[33m" in message) is coloured
+    assert ("\x1b[31m" in message) is coloured
     for level, colour in ((20, ""), (30, "\x1b[33m"), (40, "\x1b[31m")):
-        [line] = [line for line in said.splitlines() if f"at level {level}" in line]
+        [line] = [line for line in message.splitlines() if f"at level {level}" in line]
         assert line.startswith(colour if coloured else "20")
         assert ("\x1b" in line) is (coloured and bool(colour))
-    assert "style.css" not in said
-    # A file that is missing is worth a line.
-    assert "GET /static/gone.css 404" in said
+    assert "style.css" not in message
+    # A missing file is logged.
+    assert "GET /static/gone.css 404" in message
 
 
 @pytest.fixture
 def project(bake: Bake, tmp_path: Path) -> BakedProject:
-    """A project that a test may change."""
+    """Return a project that a test may change."""
     return BakedProject(shutil.copytree(bake().path, tmp_path / "project"), {})
 
 
@@ -236,11 +238,11 @@ def test_the_local_logto_runs_alone(project: BakedProject, tmp_path: Path) -> No
         "PYTHONPATH": str(project.path),
     }
     command = [sys.executable, "-m", "dev.local_logto", "--port", str(port)]
-    # It reads the .env of its project, from whatever folder it is started.
+    # The command reads the .env of its project, even if it starts in another folder.
     with running(command, tmp_path, environment(**variables)) as process:
         endpoint = f"http://localhost:{port}"
         process.wait_for(f"{endpoint}/oidc/jwks")
-        asked = {
+        parameters = {
             "client_id": "from-file",
             "redirect_uri": CALLBACK,
             "response_type": "code",
@@ -248,18 +250,20 @@ def test_the_local_logto_runs_alone(project: BakedProject, tmp_path: Path) -> No
             "code_challenge_method": "S256",
             "resource": API,
         }
-        page = httpx2.get(f"{endpoint}/oidc/auth", params=asked, follow_redirects=True)
+        page = httpx2.get(f"{endpoint}/oidc/auth", params=parameters, follow_redirects=True)
         assert "Sign in to <bdi>" in page.text
-        asked = {"client_id": "from-file", "post_logout_redirect_uri": HOME}
-        answer = httpx2.get(f"{endpoint}/oidc/session/end", params=asked)
-        assert answer.headers["Location"] == HOME
+        parameters = {"client_id": "from-file", "post_logout_redirect_uri": HOME}
+        response = httpx2.get(f"{endpoint}/oidc/session/end", params=parameters)
+        assert response.headers["Location"] == HOME
         process.press_ctrl_c()
         assert process.exit_code() == 0
         assert "Traceback" not in process.output
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_alone_it_knows_the_name_of_the_app_and_the_way_back(bake: Bake, framework: str) -> None:
+def test_the_local_logto_alone_knows_the_name_and_the_url_of_the_app(
+    bake: Bake, framework: str
+) -> None:
     project = bake(framework=framework, project_name="Tom's Books", project_slug="books")
     port = free_port()
     with project.start("python", "-m", "dev.local_logto", "--port", str(port)) as process:
@@ -273,64 +277,64 @@ def test_alone_it_knows_the_name_of_the_app_and_the_way_back(bake: Bake, framewo
         assert back in expired.text
 
 
-# What keeps a command from starting
+# Faults that stop a command at its start
 
 
 ALONE = ("dev.local_logto", "--port")
 APP = ("dev", "--port")
-BESIDE = ("dev", "--logto-port")
+LOGTO_BESIDE_APP = ("dev", "--logto-port")
 
 
-def refused(project: BakedProject, *command: str, within: tuple[str, ...] = ()) -> str:
-    """Return the one line that a command of the project says before it ends with status 1."""
-    done = project.attempt(*within, "python", "-m", *command)
+def message_of(project: BakedProject, *command: str, wrapper: tuple[str, ...] = ()) -> str:
+    """Run a command of the project that fails with status 1, and return its one-line message."""
+    done = project.attempt(*wrapper, "python", "-m", *command)
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr
 
 
-def free_beside(command: tuple[str, str]) -> list[str]:
-    """Return a command with a free port for the app, whose port is looked at first."""
+def with_free_app_port(command: tuple[str, str]) -> list[str]:
+    """Return the command with a free port for the app: it checks the port of the app first."""
     module, option = command
     others = ["--port", str(free_port())] if option == "--logto-port" else []
     return [module, *others, option]
 
 
-@pytest.mark.parametrize("command", [ALONE, APP, BESIDE], ids=" ".join)
-def test_a_taken_port_is_named_with_the_option_for_another(
+@pytest.mark.parametrize("command", [ALONE, APP, LOGTO_BESIDE_APP], ids=" ".join)
+def test_a_taken_port_is_named_with_the_option_for_another_port(
     bake: Bake, logto: Any, command: tuple[str, str]
 ) -> None:
-    said = refused(bake(), *free_beside(command), str(logto.port))
-    assert f"Port {logto.port} is taken" in said
-    assert f"{command[1]} {logto.port + 10}" in said
+    message = message_of(bake(), *with_free_app_port(command), str(logto.port))
+    assert f"Port {logto.port} is taken" in message
+    assert f"{command[1]} {logto.port + 10}" in message
 
 
-def test_after_a_killed_python_m_dev_the_message_says_what_to_look_for(
+def test_after_a_killed_python_m_dev_the_message_names_the_cause(
     bake: Bake, ports: list[str]
 ) -> None:
     with bake().start("python", "-m", "dev", *ports) as process:
         process.wait_for(f"http://localhost:{ports[1]}/")
         process.send(signal.SIGKILL)
         assert process.exit_code() == -signal.SIGKILL
-        said = refused(bake(), "dev", *ports)
-        assert f"Port {ports[1]} is taken, perhaps by a python process that a killed" in said
+        message = message_of(bake(), "dev", *ports)
+        assert f"Port {ports[1]} is taken, perhaps by a python process that a killed" in message
 
 
-# Root may bind every port, but for this.
-BOUND = ("setpriv", "--bounding-set=-net_bind_service")
-BIND = "import socket; socket.create_server(('127.0.0.1', 77))"
+# Root may bind every port, except without this capability.
+WITHOUT_CAPABILITY = ("setpriv", "--bounding-set=-net_bind_service")
+BIND_PORT_77 = "import socket; socket.create_server(('127.0.0.1', 77))"
 
 
-@pytest.mark.parametrize("command", [ALONE, APP, BESIDE], ids=" ".join)
-def test_a_port_that_the_system_reserves_is_named_with_the_option_for_another(
+@pytest.mark.parametrize("command", [ALONE, APP, LOGTO_BESIDE_APP], ids=" ".join)
+def test_a_port_that_the_system_reserves_is_named_with_the_option_for_another_port(
     bake: Bake, command: tuple[str, str]
 ) -> None:
-    within = BOUND if shutil.which("setpriv") and os.geteuid() == 0 else ()
-    if "PermissionError" not in bake().attempt(*within, "python", "-c", BIND).stderr:
+    wrapper = WITHOUT_CAPABILITY if shutil.which("setpriv") and os.geteuid() == 0 else ()
+    if "PermissionError" not in bake().attempt(*wrapper, "python", "-c", BIND_PORT_77).stderr:
         pytest.skip("this system reserves no port")
-    said = refused(bake(), *free_beside(command), "77", within=within)
-    assert "Port 77 cannot be used: the system reserves it" in said
-    assert f"{command[1]} 87" in said
+    message = message_of(bake(), *with_free_app_port(command), "77", wrapper=wrapper)
+    assert "Port 77 cannot be used: the system reserves it" in message
+    assert f"{command[1]} 87" in message
 
 
 TEXT = "LOGTO_APP_ID=bücher\n"
@@ -338,9 +342,9 @@ TEXT = "LOGTO_APP_ID=bücher\n"
 
 @pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
 @pytest.mark.parametrize("command", ["dev", "dev.local_logto"])
-def test_an_env_in_another_encoding_is_a_line_and_no_traceback(
+def test_an_env_file_in_another_encoding_is_a_plain_error_message(
     project: BakedProject, command: str, encoding: str
 ) -> None:
     (project.path / ".env").write_text(TEXT, encoding)
-    said = refused(project, command)
-    assert f"Save {project.path / '.env'} as UTF-8" in said
+    message = message_of(project, command)
+    assert f"Save {project.path / '.env'} as UTF-8" in message

@@ -1,4 +1,4 @@
-"""The tokens of the local Logto: what they hold, who gets them, and how long they last."""
+"""The tokens of the local Logto: their content, their lifetime, and the clients that get them."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from stand_in_client import (
 # Tokens
 
 
-def test_the_id_token_is_signed_and_filled_as_logtos_is(browser: Browser) -> None:
+def test_the_id_token_has_the_signature_and_the_claims_of_logto(browser: Browser) -> None:
     before = int(time.time())
     token = browser.sign_in()["id_token"]
     header = jwt.get_unverified_header(token)
@@ -48,7 +48,7 @@ def test_the_id_token_is_signed_and_filled_as_logtos_is(browser: Browser) -> Non
     assert time.time() * 1000 > claims["created_at"] > 1e12, "milliseconds"
 
 
-def test_what_is_not_set_is_null(browser: Browser) -> None:
+def test_claims_without_a_value_are_null(browser: Browser) -> None:
     claims = browser.claims(browser.sign_in("carol")["id_token"], APP)
     assert claims["email"] is None
     assert claims["email_verified"] is False
@@ -61,7 +61,7 @@ def test_claims_come_only_with_their_scope(browser: Browser) -> None:
     assert claims.keys() == {"sub", "aud", "iss", "iat", "exp"}
 
 
-def test_a_nonce_comes_back_if_one_was_sent(browser: Browser) -> None:
+def test_a_nonce_that_was_sent_is_in_the_id_token(browser: Browser) -> None:
     claims = browser.claims(browser.sign_in(nonce="once")["id_token"], APP)
     assert claims["nonce"] == "once"
 
@@ -81,7 +81,7 @@ def test_the_access_token_is_opaque_and_opens_userinfo(browser: Browser) -> None
     assert info["email"] is None
 
 
-def test_userinfo_refuses_what_it_does_not_know(browser: Browser) -> None:
+def test_userinfo_refuses_an_unknown_or_missing_token(browser: Browser) -> None:
     assert refused(browser.userinfo("made-up"), 401, "invalid_token")
     assert browser.userinfo("made-up").headers["WWW-Authenticate"].startswith("Bearer")
     assert refused(browser.http.get("/oidc/me"), 400, "invalid_request")
@@ -112,7 +112,7 @@ def test_a_code_needs_its_verifier_redirect_uri_and_time(browser: Browser) -> No
     assert refused(browser.exchange(code), 400, "invalid_grant")
 
 
-def test_a_code_used_twice_revokes_what_it_gave(browser: Browser) -> None:
+def test_a_code_used_twice_revokes_its_tokens(browser: Browser) -> None:
     code = browser.code()
     tokens = browser.exchange(code).json()
     assert refused(browser.exchange(code), 400, "invalid_grant")
@@ -127,8 +127,8 @@ def test_a_wrong_or_missing_secret_is_refused(browser: Browser, secret: str | No
         form["client_secret"] = secret
     assert refused(browser.http.post("/oidc/token", data=form), 401, "invalid_client")
     if secret is not None:
-        answer = browser.http.post("/oidc/token", data=form, auth=(APP, secret))
-        assert refused(answer, 401, "invalid_client")
+        response = browser.http.post("/oidc/token", data=form, auth=(APP, secret))
+        assert refused(response, 401, "invalid_client")
 
 
 def test_the_secret_may_come_as_basic_authentication(browser: Browser) -> None:
@@ -138,12 +138,12 @@ def test_the_secret_may_come_as_basic_authentication(browser: Browser) -> None:
         "redirect_uri": CALLBACK,
         "code_verifier": VERIFIER,
     }
-    answer = browser.http.post("/oidc/token", data=form, auth=(APP, "any-text"))
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
+    response = browser.http.post("/oidc/token", data=form, auth=(APP, "any-text"))
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_a_made_up_code_tells_whether_the_secret_is_right(browser: Browser) -> None:
+def test_a_made_up_code_shows_whether_the_secret_is_right(browser: Browser) -> None:
     assert refused(browser.exchange("made-up"), 400, "invalid_grant")
     assert refused(browser.exchange("made-up", client_secret="wrong"), 401, "invalid_client")
 
@@ -182,7 +182,7 @@ def test_scopes_that_the_user_lacks_are_dropped_silently(
     assert browser.claims(token, API).get("scope") == granted
 
 
-def test_scopes_that_were_not_asked_for_are_not_given(browser: Browser) -> None:
+def test_scopes_that_were_not_requested_are_not_granted(browser: Browser) -> None:
     refresh_token = browser.sign_in(resource=API, scope=f"{SCOPE} write:books")["refresh_token"]
     token = browser.refresh(refresh_token, resource=API).json()["access_token"]
     assert browser.claims(token, API)["scope"] == "write:books"
@@ -201,27 +201,29 @@ def test_an_organization_token_is_for_members(browser: Browser) -> None:
         tokens = browser.sign_in(
             user, scope=scope, resource=[ORGANIZATIONS, API], prompt="login consent"
         )
-        answer = browser.refresh(tokens["refresh_token"], organization_id="bookclub0001")
+        response = browser.refresh(tokens["refresh_token"], organization_id="bookclub0001")
         claims = browser.claims(
-            answer.json()["access_token"], "urn:logto:organization:bookclub0001"
+            response.json()["access_token"], "urn:logto:organization:bookclub0001"
         )
         assert claims["scope"] == granted
         assert browser.claims(tokens["id_token"], APP)["organizations"] == ["bookclub0001"]
     tokens = browser.sign_in("carol", scope=scope, prompt="login consent")
-    answer = browser.refresh(tokens["refresh_token"], organization_id="bookclub0001")
-    assert refused(answer, 403, "access_denied")
+    response = browser.refresh(tokens["refresh_token"], organization_id="bookclub0001")
+    assert refused(response, 403, "access_denied")
 
 
 def test_an_organization_token_needs_the_organizations_scope(browser: Browser) -> None:
-    answer = browser.refresh(browser.sign_in()["refresh_token"], organization_id="bookclub0001")
-    assert refused(answer, 403, "insufficient_scope")
+    response = browser.refresh(browser.sign_in()["refresh_token"], organization_id="bookclub0001")
+    assert refused(response, 403, "insufficient_scope")
 
 
 def test_a_resource_token_can_be_for_an_organization(browser: Browser) -> None:
     scope = f"{SCOPE} urn:logto:scope:organizations read:books write:books"
     tokens = browser.sign_in("bob", scope=scope, resource=[ORGANIZATIONS, API])
-    answer = browser.refresh(tokens["refresh_token"], resource=API, organization_id="bookclub0001")
-    claims = browser.claims(answer.json()["access_token"], API)
+    response = browser.refresh(
+        tokens["refresh_token"], resource=API, organization_id="bookclub0001"
+    )
+    claims = browser.claims(response.json()["access_token"], API)
     assert (claims["organization_id"], claims["scope"]) == ("bookclub0001", "read:books")
 
 
@@ -243,7 +245,7 @@ def test_a_refresh_gives_new_tokens_and_the_same_refresh_token(browser: Browser)
     assert browser.userinfo(new["access_token"]).status_code == 200
 
 
-def test_a_refresh_may_ask_for_less_but_not_for_more(browser: Browser) -> None:
+def test_a_refresh_may_request_fewer_scopes_but_not_more(browser: Browser) -> None:
     refresh_token = browser.sign_in(scope=SCOPE)["refresh_token"]
     fewer = browser.refresh(refresh_token, scope="openid").json()
     assert fewer["scope"] == "openid"
@@ -272,7 +274,7 @@ def rotating() -> Iterator[Browser]:
         yield Browser(logto)
 
 
-def test_after_a_rotation_the_old_token_works_a_moment_more(rotating: Browser) -> None:
+def test_after_a_rotation_the_old_token_works_for_a_short_time(rotating: Browser) -> None:
     old = rotating.sign_in()["refresh_token"]
     new = rotating.refresh(old).json()["refresh_token"]
     assert new != old
@@ -289,12 +291,12 @@ def test_a_later_use_of_the_old_token_revokes_the_grant(rotating: Browser) -> No
     assert refused(rotating.userinfo(new["access_token"]), 401, "invalid_token")
 
 
-def test_a_suspended_user_is_out_at_the_next_refresh(browser: Browser) -> None:
+def test_a_suspended_user_is_refused_at_the_next_refresh(browser: Browser) -> None:
     alice, bob = browser.sign_in(), Browser(browser.logto).sign_in("bob")
     browser.logto.suspend("alice")
     assert refused(browser.refresh(alice["refresh_token"]), 400, "invalid_grant")
     assert refused(browser.userinfo(alice["access_token"]), 401, "invalid_token")
     assert browser.refresh(bob["refresh_token"]).status_code == 200
-    answer = browser.choose(browser.interaction(), user="alice")
-    assert answer.status_code == 422
-    assert "suspended" in answer.text
+    response = browser.choose(browser.interaction(), user="alice")
+    assert response.status_code == 422
+    assert "suspended" in response.text

@@ -1,4 +1,4 @@
-"""The stand-in behaves as the real Logto was measured to, so what works with it works there."""
+"""The local Logto behaves like the real Logto, whose behaviour was measured."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from logto import LogtoClient, LogtoConfig, LogtoException, Storage, UserInfoSco
 from processes import is_taken
 from stand_in_client import API, APP, CALLBACK, HOME, Browser, start
 
-# What the provider says about itself
+# Metadata of the provider
 
 
 def test_discovery_names_the_endpoints_of_logto(browser: Browser) -> None:
@@ -48,10 +48,10 @@ def test_without_the_connector_microsoft_is_not_offered(browser: Browser) -> Non
     assert "Microsoft" not in browser.http.get(page).text
 
 
-# What tests look at, and who may ask
+# Records for tests, and protection against other sites
 
 
-def test_it_remembers_every_secret_and_every_request(browser: Browser) -> None:
+def test_the_local_logto_records_every_secret_and_every_request(browser: Browser) -> None:
     code = browser.code(resource=API)
     tokens = browser.exchange(code).json()
     jwt_token = browser.refresh(tokens["refresh_token"], resource=API).json()["access_token"]
@@ -61,15 +61,15 @@ def test_it_remembers_every_secret_and_every_request(browser: Browser) -> None:
     assert ("GET", "/oidc/auth") in browser.logto.requests
 
 
-def test_pictures_come_from_itself(browser: Browser) -> None:
+def test_pictures_come_from_the_local_logto(browser: Browser) -> None:
     picture = browser.claims(browser.sign_in()["id_token"], APP)["picture"]
-    answer = httpx2.get(picture)
-    assert answer.headers["Content-Type"].startswith("image/svg+xml")
-    assert "<svg" in answer.text
+    response = httpx2.get(picture)
+    assert response.headers["Content-Type"].startswith("image/svg+xml")
+    assert "<svg" in response.text
     assert browser.http.get("/avatars/nobody.svg").status_code == 404
 
 
-def test_users_keep_their_ids_over_a_restart(logto: Any) -> None:
+def test_users_keep_their_ids_after_a_restart(logto: Any) -> None:
     with start() as another:
         ids = {name: user.id for name, user in logto.users.items()}
         assert ids == {name: user.id for name, user in another.users.items()}
@@ -78,35 +78,35 @@ def test_users_keep_their_ids_over_a_restart(logto: Any) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "192.168.0.7:3001"])
 def test_a_foreign_host_header_is_refused(browser: Browser, host: str) -> None:
-    answer = browser.http.get("/oidc/jwks", headers={"Host": host})
-    assert answer.status_code == 400
-    assert "keys" not in answer.text
+    response = browser.http.get("/oidc/jwks", headers={"Host": host})
+    assert response.status_code == 400
+    assert "keys" not in response.text
 
 
-FOREIGN = [
+OTHER_SITES = [
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site"},
     {"Sec-Fetch-Site": "anything"},
-    {"Sec-Fetch-Site": "cross-site", "Origin": "OWN"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": "LOGTO"},
     {"Origin": "https://evil.example"},
     {"Origin": "http://localhost:1"},
     {"Origin": "null"},
     {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
 ]
-OWN: list[dict[str, str]] = [
-    {"Sec-Fetch-Site": "same-origin", "Origin": "OWN"},
+SAME_SITE: list[dict[str, str]] = [
+    {"Sec-Fetch-Site": "same-origin", "Origin": "LOGTO"},
     {"Sec-Fetch-Site": "same-origin"},
-    {"Origin": "OWN"},
-    # A program, such as the app.
+    {"Origin": "LOGTO"},
+    # A program, such as the app, sends neither header.
     {},
 ]
 
 
 def sent(browser: Browser, headers: dict[str, str]) -> dict[str, str]:
-    return {n: value.replace("OWN", browser.logto.endpoint) for n, value in headers.items()}
+    return {n: value.replace("LOGTO", browser.logto.endpoint) for n, value in headers.items()}
 
 
-@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+@pytest.mark.parametrize("headers", OTHER_SITES, ids=str)
 def test_a_form_of_another_site_changes_nothing(browser: Browser, headers: dict[str, str]) -> None:
     browser.sign_in()
     (session,) = browser.logto.sessions
@@ -119,17 +119,17 @@ def test_a_form_of_another_site_changes_nothing(browser: Browser, headers: dict[
         ("/sign-in", {"interaction": interaction, "new_user": "mallory"}),
         ("/sign-in", {"interaction": interaction, "cancel": "1"}),
     ):
-        answer = browser.http.post(path, data=form, headers=sent(browser, headers))
-        assert answer.status_code == 403
-        assert "another site" in answer.text
+        response = browser.http.post(path, data=form, headers=sent(browser, headers))
+        assert response.status_code == 403
+        assert "another site" in response.text
     assert not browser.logto.users["alice"].suspended
     assert list(browser.logto.sessions) == [session]
     assert set(browser.logto.users) == known
     assert interaction in browser.logto.interactions
 
 
-@pytest.mark.parametrize("headers", OWN, ids=str)
-def test_its_own_forms_work(browser: Browser, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize("headers", SAME_SITE, ids=str)
+def test_forms_of_the_local_logto_work(browser: Browser, headers: dict[str, str]) -> None:
     headers = sent(browser, headers)
     form = {"interaction": browser.interaction(), "user": "alice"}
     assert browser.http.post("/sign-in", data=form, headers=headers).is_redirect
@@ -141,11 +141,11 @@ def test_its_own_forms_work(browser: Browser, headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
-def test_the_names_of_this_machine_are_answered(logto: Any, name: str) -> None:
+def test_the_local_logto_responds_to_the_names_of_this_machine(logto: Any, name: str) -> None:
     assert httpx2.get(f"http://{name}:{logto.port}/oidc/jwks").status_code == 200
 
 
-def test_its_port_is_free_again_after_it_stopped() -> None:
+def test_the_port_is_free_again_after_the_local_logto_stopped() -> None:
     with start() as logto:
         assert is_taken(logto.port)
         with pytest.raises(OSError, match="taken"):
@@ -158,7 +158,7 @@ def test_its_port_is_free_again_after_it_stopped() -> None:
 
 
 class Memory(Storage):
-    """The SDK's storage, as a dictionary of its own."""
+    """A storage for the SDK: a dictionary."""
 
     def __init__(self) -> None:
         self.data: dict[str, str | None] = {}
@@ -186,8 +186,8 @@ def test_the_sdk_signs_in_refreshes_and_reads_userinfo(browser: Browser) -> None
 
     async def journey() -> None:
         page = browser.http.get(await client.signIn(CALLBACK), follow_redirects=True)
-        answer = browser.choose(page.url.params["interaction"], user="bob")
-        await client.handleSignInCallback(answer.headers["Location"])
+        response = browser.choose(page.url.params["interaction"], user="bob")
+        await client.handleSignInCallback(response.headers["Location"])
         assert client.getIdTokenClaims().name == "Bob Baker"
 
         info = await client.fetchUserInfo()
@@ -198,9 +198,9 @@ def test_the_sdk_signs_in_refreshes_and_reads_userinfo(browser: Browser) -> None
         assert organization.aud == "urn:logto:organization:bookclub0001"
 
         first = await client.getAccessToken()
-        held = json.loads(str(memory.data["accessTokenMap"]))
-        held["x"][""]["expiresAt"] = 0
-        memory.set("accessTokenMap", json.dumps(held))
+        stored = json.loads(str(memory.data["accessTokenMap"]))
+        stored["x"][""]["expiresAt"] = 0
+        memory.set("accessTokenMap", json.dumps(stored))
         assert await client.getAccessToken() not in (None, first)
 
         sign_out = browser.http.get(await client.signOut(HOME))
@@ -210,15 +210,15 @@ def test_the_sdk_signs_in_refreshes_and_reads_userinfo(browser: Browser) -> None
     assert ("GET", "/oidc/me") in logto.requests
 
 
-def test_the_sdk_sees_a_suspension_when_it_refreshes(browser: Browser) -> None:
+def test_the_sdk_gets_an_invalid_grant_for_a_suspended_user(browser: Browser) -> None:
     config = LogtoConfig(endpoint=browser.logto.endpoint, appId=APP, appSecret="any-text")
     memory = Memory()
     client = LogtoClient(config, memory)
 
     async def journey() -> None:
         page = browser.http.get(await client.signIn(CALLBACK), follow_redirects=True)
-        answer = browser.choose(page.url.params["interaction"], user="alice")
-        await client.handleSignInCallback(answer.headers["Location"])
+        response = browser.choose(page.url.params["interaction"], user="alice")
+        await client.handleSignInCallback(response.headers["Location"])
         browser.logto.suspend("alice")
         memory.delete("accessTokenMap")
         with pytest.raises(LogtoException, match="invalid_grant"):

@@ -1,4 +1,4 @@
-"""The stand-in's Management API, with the answers and oddities that were measured at Logto."""
+"""The Management API of the local Logto: it responds as the real Logto was measured to."""
 
 import importlib
 import sys
@@ -50,11 +50,11 @@ def api(logto: Any) -> Iterator[httpx2.Client]:
         yield client
 
 
-def test_who_may_call_it(logto: Any) -> None:
+def test_the_management_api_accepts_only_its_token_with_the_scope_all(logto: Any) -> None:
     def status(bearer: str | None) -> tuple[int, str]:
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        answer = httpx2.get(f"{logto.endpoint}{APP}", headers=headers)
-        return answer.status_code, answer.json().get("code", "")
+        response = httpx2.get(f"{logto.endpoint}{APP}", headers=headers)
+        return response.status_code, response.json().get("code", "")
 
     logto.resources["https://api.example"] = ["all"]
     other = token(logto, resource="https://api.example").json()["access_token"]
@@ -74,16 +74,18 @@ def test_who_may_call_it(logto: Any) -> None:
         ({"resource": "https://other.logto.app/api"}, 400, "invalid_target"),
     ],
 )
-def test_who_gets_no_token(logto: Any, changes: dict[str, str], status: int, error: str) -> None:
-    answer = token(logto, **changes)
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
+def test_a_wrong_request_for_a_token_is_refused(
+    logto: Any, changes: dict[str, str], status: int, error: str
+) -> None:
+    response = token(logto, **changes)
+    assert (response.status_code, response.json()["error"]) == (status, error)
 
 
-def test_metadata_is_replaced_whole(logto: Any, api: httpx2.Client) -> None:
+def test_a_patch_replaces_the_whole_metadata(logto: Any, api: httpx2.Client) -> None:
     logto.application.backchannel_logout_uri = "https://books.example/backchannel-logout"
     metadata = {"redirectUris": ["https://books.example/callback"], "postLogoutRedirectUris": []}
-    answer = api.patch(APP, json={"oidcClientMetadata": metadata})
-    assert (answer.status_code, answer.json()["oidcClientMetadata"]) == (200, metadata)
+    response = api.patch(APP, json={"oidcClientMetadata": metadata})
+    assert (response.status_code, response.json()["oidcClientMetadata"]) == (200, metadata)
     assert logto.application.backchannel_logout_uri is None
     assert api.patch(APP, json={"oidcClientMetadata": {}}).status_code == 400
     assert api.get("/api/applications/nobody").status_code == 404
@@ -114,9 +116,9 @@ def test_applications_come_in_pages(api: httpx2.Client) -> None:
         api.post("/api/applications", json={**new, "name": f"app {number}"})
 
     def page(number: int, **query: Any) -> tuple[list[str], str]:
-        asked = {"types": "Traditional", "page": number, **query}
-        answer = api.get("/api/applications", params=asked)
-        return [each["name"] for each in answer.json()], answer.headers["total-number"]
+        parameters = {"types": "Traditional", "page": number, **query}
+        response = api.get("/api/applications", params=parameters)
+        return [each["name"] for each in response.json()], response.headers["total-number"]
 
     everything = ["bookstore", *(f"app {number}" for number in range(24))]
     assert page(1) == (everything[:20], "25")
@@ -150,35 +152,37 @@ def test_a_connector_is_created_with_200_and_a_chosen_id_and_only_once(api: http
     assert second.json()["code"] == "connector.multiple_instances_not_supported"
 
 
-def test_a_config_is_replaced_whole_and_an_empty_one_kept_as_such(api: httpx2.Client) -> None:
+def test_a_patch_replaces_the_whole_config_and_an_empty_config_stays_empty(
+    api: httpx2.Client,
+) -> None:
     empty = dict.fromkeys(CONFIG, "")
     created = api.post("/api/connectors", json=CONNECTOR | {"config": empty})
     assert (created.status_code, created.json()["config"]) == (200, {})
-    address = "/api/connectors/azuread"
-    full = api.patch(address, json={"config": CONFIG | {"scopes": "User.Read"}})
+    path = "/api/connectors/azuread"
+    full = api.patch(path, json={"config": CONFIG | {"scopes": "User.Read"}})
     assert full.json()["config"] == CONFIG | {"scopes": "User.Read"}
-    assert api.patch(address, json={"config": CONFIG}).json()["config"] == CONFIG
+    assert api.patch(path, json={"config": CONFIG}).json()["config"] == CONFIG
     assert api.patch("/api/connectors/other", json={"config": CONFIG}).status_code == 404
 
 
-def test_no_config_is_taken_too(api: httpx2.Client) -> None:
+def test_a_connector_without_a_config_is_accepted(api: httpx2.Client) -> None:
     created = api.post("/api/connectors", json={"connectorId": "azuread-universal"})
     assert (created.status_code, created.json()["config"]) == (200, {})
 
 
-def test_a_field_that_is_missing_is_named(api: httpx2.Client) -> None:
+def test_a_missing_field_is_named(api: httpx2.Client) -> None:
     config = {name: value for name, value in CONFIG.items() if name != "tenantId"}
     refused = api.post("/api/connectors", json=CONNECTOR | {"config": config})
     assert (refused.status_code, refused.json()["code"]) == (400, "connector.invalid_config")
     assert [issue["path"] for issue in refused.json()["data"]["issues"]] == [["tenantId"]]
 
 
-def test_targets_are_replaced_and_unknown_ones_dropped_without_a_word(api: httpx2.Client) -> None:
+def test_targets_are_replaced_and_unknown_targets_are_dropped_silently(api: httpx2.Client) -> None:
     def targets(*sent: str) -> Any:
         body = {"socialSignInConnectorTargets": sent}
-        answer = api.patch("/api/sign-in-exp", json=body)
-        assert answer.status_code == 200
-        return answer.json()["socialSignInConnectorTargets"]
+        response = api.patch("/api/sign-in-exp", json=body)
+        assert response.status_code == 200
+        return response.json()["socialSignInConnectorTargets"]
 
     assert targets("azuread") == []
     api.post("/api/connectors", json=CONNECTOR)
@@ -199,7 +203,7 @@ def test_the_public_sign_in_experience_shows_what_was_set(api: httpx2.Client) ->
     assert shown()["signUp"] == none
 
 
-def test_api_resources_and_their_scopes_exist_once(logto: Any, api: httpx2.Client) -> None:
+def test_api_resources_and_their_scopes_are_unique(logto: Any, api: httpx2.Client) -> None:
     resource = {"name": "Books", "indicator": "https://api.example"}
     created = api.post("/api/resources", json=resource)
     scopes = f"/api/resources/{created.json()['id']}/scopes"

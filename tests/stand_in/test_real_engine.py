@@ -1,8 +1,8 @@
-"""The local Logto held against Logto's own engine, the npm package oidc-provider.
+"""The local Logto compared with the engine of the real Logto, the npm package oidc-provider.
 
-First the generated app signs people in with the engine in place of the stand-in. Then both
-are asked the same, and must give the same answers: what a bake's own tests show with the
-stand-in is then true of Logto, too.
+First, the generated app signs users in with the engine instead of the local Logto. Then the
+same requests are sent to both, and both must give the same responses. So a test of a bake that
+passes with the local Logto is true for the real Logto, too.
 """
 
 import base64
@@ -22,20 +22,20 @@ from processes import Process, free_port, running
 from visitor import Visitor
 
 RESOURCE = "https://api.bookstore.example/"
-# Seconds. The SDK takes a minute off the lifetime of an access token, so with this one it
-# refreshes at every use.
+# Seconds. The SDK subtracts a minute from the lifetime of an access token. So with this lifetime
+# it refreshes the token at every use.
 EXPIRED_AT_ONCE = 30
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Logto's own engine, at `http://localhost:<port>`, with one registered application."""
+    """The engine of Logto, at `http://localhost:<port>`, with one registered application."""
 
     endpoint: str
     process: Process
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """What it reported under this name, in order."""
+        """Return the events that the engine reported under this name, in order."""
         lines = [line for line in self.process.output.splitlines() if line.startswith("{")]
         return [event for line in lines if (event := json.loads(line))["event"] == name]
 
@@ -59,15 +59,17 @@ def engine_for(node: str, app_origin: str, **options: object) -> Iterator[Engine
 
 
 @dataclass(frozen=True)
-class Place:
-    """A generated app and the engine that it signs people in with."""
+class AppWithEngine:
+    """A generated app and the engine with which its users sign in."""
 
     app: str
     engine: Engine
 
 
 @pytest.fixture(scope="module", params=FULL)
-def place(request: pytest.FixtureRequest, bake: Bake, node: str) -> Iterator[Place]:
+def app_with_engine(
+    request: pytest.FixtureRequest, bake: Bake, node: str
+) -> Iterator[AppWithEngine]:
     answers: Answers = request.param
     port = free_port()
     app = f"http://localhost:{port}"
@@ -82,36 +84,40 @@ def place(request: pytest.FixtureRequest, bake: Bake, node: str) -> Iterator[Pla
         command = [str(answers["framework"]), "run", "--port", str(port)]
         with bake(**answers).start(*command, **settings) as process:
             process.wait_for(app)
-            yield Place(app, engine)
+            yield AppWithEngine(app, engine)
 
 
-def test_the_app_signs_a_person_in(place: Place) -> None:
-    with Visitor(place.engine.endpoint) as visitor:
-        home = visitor.visit(f"{place.app}/sign-in")
-        assert home.url == f"{place.app}/"
+def test_the_app_signs_a_user_in(app_with_engine: AppWithEngine) -> None:
+    with Visitor(app_with_engine.engine.endpoint) as visitor:
+        home = visitor.visit(f"{app_with_engine.app}/sign-in")
+        assert home.url == f"{app_with_engine.app}/"
         assert "Ada Lovelace" in home.text
 
 
-def test_the_app_refreshes_and_reads_userinfo(place: Place) -> None:
-    with Visitor(place.engine.endpoint) as visitor:
-        visitor.visit(f"{place.app}/sign-in")
-        before = place.engine.events("grant").count({"event": "grant", "type": "refresh_token"})
-        profile = visitor.visit(f"{place.app}/profile")
-        after = place.engine.events("grant").count({"event": "grant", "type": "refresh_token"})
-        assert profile.url == f"{place.app}/profile"
+def test_the_app_refreshes_and_reads_userinfo(app_with_engine: AppWithEngine) -> None:
+    with Visitor(app_with_engine.engine.endpoint) as visitor:
+        visitor.visit(f"{app_with_engine.app}/sign-in")
+        before = app_with_engine.engine.events("grant").count(
+            {"event": "grant", "type": "refresh_token"}
+        )
+        profile = visitor.visit(f"{app_with_engine.app}/profile")
+        after = app_with_engine.engine.events("grant").count(
+            {"event": "grant", "type": "refresh_token"}
+        )
+        assert profile.url == f"{app_with_engine.app}/profile"
         assert "ada@bookstore.example" in profile.text
         assert after > before
-        assert place.engine.events("userinfo refused") == []
+        assert app_with_engine.engine.events("userinfo refused") == []
 
 
-def test_the_app_signs_a_person_out_at_the_engine_too(place: Place) -> None:
-    with Visitor(place.engine.endpoint) as visitor:
-        visitor.visit(f"{place.app}/sign-in")
-        signed_out = len(place.engine.events("signed out"))
-        home = visitor.visit(f"{place.app}/sign-out")
-        assert home.url == f"{place.app}/"
+def test_the_app_signs_a_user_out_at_the_engine_too(app_with_engine: AppWithEngine) -> None:
+    with Visitor(app_with_engine.engine.endpoint) as visitor:
+        visitor.visit(f"{app_with_engine.app}/sign-in")
+        signed_out = len(app_with_engine.engine.events("signed out"))
+        home = visitor.visit(f"{app_with_engine.app}/sign-out")
+        assert home.url == f"{app_with_engine.app}/"
         assert "Ada Lovelace" not in home.text
-        assert len(place.engine.events("signed out")) == signed_out + 1
+        assert len(app_with_engine.engine.events("signed out")) == signed_out + 1
 
 
 @pytest.mark.parametrize(
@@ -121,15 +127,15 @@ def test_the_app_signs_a_person_out_at_the_engine_too(place: Place) -> None:
         ("/sign-up", "firstScreen", "register"),
     ],
 )
-def test_the_engine_sees_which_page_the_app_asks_for(
-    place: Place, path: str, parameter: str, value: str
+def test_the_engine_gets_the_page_that_the_app_requests(
+    app_with_engine: AppWithEngine, path: str, parameter: str, value: str
 ) -> None:
-    with Visitor(place.engine.endpoint) as visitor:
-        visitor.visit(f"{place.app}{path}")
-    assert place.engine.events("interaction")[-1][parameter] == value
+    with Visitor(app_with_engine.engine.endpoint) as visitor:
+        visitor.visit(f"{app_with_engine.app}{path}")
+    assert app_with_engine.engine.events("interaction")[-1][parameter] == value
 
 
-# The stand-in beside the engine
+# The same requests to the local Logto and to the engine
 
 APP = "http://localhost:3000"
 VERIFIER = secrets.token_urlsafe(32)
@@ -138,7 +144,7 @@ CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
 
 @dataclass(frozen=True)
 class Provider:
-    """One of the two, asked over HTTP by a visitor of its own."""
+    """The engine or the local Logto, with a separate HTTP client."""
 
     endpoint: str
     visitor: Visitor
@@ -150,7 +156,7 @@ class Provider:
         return found
 
     def authorize(self, **changes: str | None) -> httpx2.Response:
-        """Send an authorization request, and go on until the answer to the app."""
+        """Send an authorization request, and follow redirects until the redirect to the app."""
         wanted = {
             "client_id": "bookstore",
             "redirect_uri": f"{APP}/callback",
@@ -177,9 +183,9 @@ class Provider:
         return self.token(grant_type="authorization_code", **(sent | fields))
 
     def sign_in(self, **changes: str | None) -> dict[str, Any]:
-        answer = self.exchange(self.code(**changes))
-        assert answer.status_code == 200, answer.text
-        tokens: dict[str, Any] = answer.json()
+        response = self.exchange(self.code(**changes))
+        assert response.status_code == 200, response.text
+        tokens: dict[str, Any] = response.json()
         return tokens
 
     def userinfo(self, access_token: str) -> httpx2.Response:
@@ -190,28 +196,28 @@ class Provider:
         sent = {"client_id": "bookstore", "post_logout_redirect_uri": f"{APP}/", **query}
         return self.visitor.visit(f"{self.endpoint}/oidc/session/end", sent, until=APP)
 
-    def asks_who_it_is(self) -> bool:
-        """Whether a new sign-in would have to ask, as nobody is signed in."""
-        answer = self.authorize(prompt="none", scope="openid")
-        return callback_query(answer).get("error") == "login_required"
+    def is_signed_out(self) -> bool:
+        """Return whether no user is signed in, so that a new sign-in needs the sign-in page."""
+        response = self.authorize(prompt="none", scope="openid")
+        return callback_query(response).get("error") == "login_required"
 
 
-def callback_query(answer: httpx2.Response) -> dict[str, str]:
-    assert answer.has_redirect_location, f"{answer.status_code}: {answer.text}"
-    address = httpx2.URL(answer.headers["location"])
-    assert str(address).startswith(f"{APP}/callback")
-    return dict(address.params)
+def callback_query(response: httpx2.Response) -> dict[str, str]:
+    assert response.has_redirect_location, f"{response.status_code}: {response.text}"
+    url = httpx2.URL(response.headers["location"])
+    assert str(url).startswith(f"{APP}/callback")
+    return dict(url.params)
 
 
 def part(token: str, number: int) -> dict[str, Any]:
-    """The header (0) or the claims (1) of a signed token."""
+    """Return the header (0) or the claims (1) of a signed token."""
     found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(token.split(".")[number] + "=="))
     return found
 
 
-def refusal(answer: httpx2.Response) -> tuple[int, str, str]:
-    body = answer.json()
-    return answer.status_code, body["error"], body["error_description"]
+def refusal(response: httpx2.Response) -> tuple[int, str, str]:
+    body = response.json()
+    return response.status_code, body["error"], body["error_description"]
 
 
 @pytest.fixture(
@@ -243,7 +249,7 @@ def provider(endpoint: str) -> Iterator[Provider]:
         yield Provider(endpoint, visitor)
 
 
-def test_discovery_names_logtos_addresses(provider: Provider) -> None:
+def test_discovery_names_the_urls_of_logto(provider: Provider) -> None:
     found = provider.discovery()
     issuer = f"{provider.endpoint}/oidc"
     expected = {
@@ -272,13 +278,13 @@ def test_the_key_is_public_and_for_es384(provider: Provider) -> None:
 
 
 def test_an_unknown_client_gets_no_redirect(provider: Provider) -> None:
-    answer = provider.authorize(client_id="somebody-else")
-    assert refusal(answer) == (400, "invalid_client", "client is invalid")
+    response = provider.authorize(client_id="another-app")
+    assert refusal(response) == (400, "invalid_client", "client is invalid")
 
 
 def test_an_unregistered_redirect_uri_gets_no_redirect(provider: Provider) -> None:
-    answer = provider.authorize(redirect_uri=f"{APP}/elsewhere")
-    assert refusal(answer) == (
+    response = provider.authorize(redirect_uri=f"{APP}/elsewhere")
+    assert refusal(response) == (
         400,
         "invalid_redirect_uri",
         "redirect_uri did not match any of the client's registered redirect_uris",
@@ -296,7 +302,7 @@ def test_an_unregistered_redirect_uri_gets_no_redirect(provider: Provider) -> No
     ],
     ids=["no PKCE", "plain PKCE", "unknown resource", "unknown prompt", "nonsense"],
 )
-def test_a_wrong_request_is_told_to_the_app(
+def test_a_wrong_request_sends_an_error_to_the_app(
     provider: Provider, changes: dict[str, str | None], error: str
 ) -> None:
     query = callback_query(provider.authorize(**changes))
@@ -312,7 +318,7 @@ def test_a_sign_in_ends_with_a_code_the_state_and_the_issuer(provider: Provider)
     assert query["iss"] == f"{provider.endpoint}/oidc"
 
 
-def test_the_token_answer_has_the_same_members(provider: Provider) -> None:
+def test_the_token_response_has_the_same_members(provider: Provider) -> None:
     tokens = provider.sign_in()
     names = {"access_token", "expires_in", "id_token", "refresh_token", "scope", "token_type"}
     assert tokens.keys() == names
@@ -320,12 +326,12 @@ def test_the_token_answer_has_the_same_members(provider: Provider) -> None:
     assert tokens["expires_in"] == 3600
 
 
-def test_the_id_token_is_logtos(provider: Provider) -> None:
+def test_the_id_token_has_the_claims_of_logto(provider: Provider) -> None:
     token = provider.sign_in()["id_token"]
     assert part(token, 0).keys() == {"alg", "kid"}
     assert part(token, 0)["alg"] == "ES384"
     claims = part(token, 1)
-    # Only an application that asks for back-channel logout with a session gets the last.
+    # Only an application that requires a session for back-channel logout gets `sid`.
     assert claims.keys() - {"sid"} == {
         *{"sub", "name", "username", "preferred_username", "picture", "email", "email_verified"},
         *{"created_at", "updated_at", "aud", "exp", "iat", "iss"},
@@ -349,7 +355,7 @@ def test_a_code_works_once(provider: Provider) -> None:
     assert refusal(provider.exchange(code)) == expected
 
 
-def test_a_code_that_is_used_again_costs_the_tokens(provider: Provider) -> None:
+def test_a_code_that_is_used_again_revokes_the_tokens(provider: Provider) -> None:
     code = provider.code()
     access_token = provider.exchange(code).json()["access_token"]
     provider.exchange(code)
@@ -360,18 +366,18 @@ def test_a_code_that_is_used_again_costs_the_tokens(provider: Provider) -> None:
     "changes",
     [{"code_verifier": "x" * 43}, {"redirect_uri": f"{APP}/elsewhere"}, {"code": "made-up"}],
 )
-def test_a_code_works_for_its_own_request_only(provider: Provider, changes: dict[str, str]) -> None:
-    answer = provider.exchange(**{"code": provider.code(), **changes})
-    assert refusal(answer) == (400, "invalid_grant", "grant request is invalid")
+def test_a_code_works_only_for_its_request(provider: Provider, changes: dict[str, str]) -> None:
+    response = provider.exchange(**{"code": provider.code(), **changes})
+    assert refusal(response) == (400, "invalid_grant", "grant request is invalid")
 
 
-def test_a_wrong_secret_is_refused_before_the_code_is_looked_at(provider: Provider) -> None:
-    answer = provider.exchange("made-up", client_secret="wrong")
-    assert refusal(answer) == (401, "invalid_client", "client authentication failed")
+def test_a_wrong_secret_is_refused_before_the_code_is_checked(provider: Provider) -> None:
+    response = provider.exchange("made-up", client_secret="wrong")
+    assert refusal(response) == (401, "invalid_client", "client authentication failed")
 
 
 def test_the_secret_may_come_in_the_header(provider: Provider) -> None:
-    answer = provider.visitor.http.post(
+    response = provider.visitor.http.post(
         f"{provider.endpoint}/oidc/token",
         auth=("bookstore", "secret"),
         data={
@@ -381,16 +387,16 @@ def test_the_secret_may_come_in_the_header(provider: Provider) -> None:
             "code_verifier": VERIFIER,
         },
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 def test_a_refresh_with_a_resource_gives_a_signed_token_for_it(provider: Provider) -> None:
     refresh_token = provider.sign_in()["refresh_token"]
     fields = {"refresh_token": refresh_token, "resource": RESOURCE}
-    answer = provider.token(grant_type="refresh_token", **fields).json()
-    assert part(answer["access_token"], 0).keys() == {"alg", "typ", "kid"}
-    assert part(answer["access_token"], 0)["typ"] == "at+jwt"
-    claims = part(answer["access_token"], 1)
+    response = provider.token(grant_type="refresh_token", **fields).json()
+    assert part(response["access_token"], 0).keys() == {"alg", "typ", "kid"}
+    assert part(response["access_token"], 0)["typ"] == "at+jwt"
+    claims = part(response["access_token"], 1)
     assert claims.keys() == {"jti", "sub", "iat", "exp", "scope", "client_id", "iss", "aud"}
     assert claims["aud"] == RESOURCE
     assert claims["scope"] == "read:books"
@@ -398,46 +404,46 @@ def test_a_refresh_with_a_resource_gives_a_signed_token_for_it(provider: Provide
 
 def test_a_refresh_token_is_not_rotated_while_it_is_young(provider: Provider) -> None:
     refresh_token = provider.sign_in()["refresh_token"]
-    answer = provider.token(grant_type="refresh_token", refresh_token=refresh_token).json()
-    assert answer["refresh_token"] == refresh_token
+    response = provider.token(grant_type="refresh_token", refresh_token=refresh_token).json()
+    assert response["refresh_token"] == refresh_token
 
 
-def test_a_resource_that_was_not_asked_for_at_the_sign_in_is_refused(provider: Provider) -> None:
+def test_a_resource_that_was_not_requested_at_the_sign_in_is_refused(provider: Provider) -> None:
     refresh_token = provider.sign_in(resource=None)["refresh_token"]
     fields = {"refresh_token": refresh_token, "resource": RESOURCE}
-    answer = provider.token(grant_type="refresh_token", **fields)
-    assert refusal(answer)[:2] == (400, "invalid_target")
+    response = provider.token(grant_type="refresh_token", **fields)
+    assert refusal(response)[:2] == (400, "invalid_target")
 
 
 def test_a_made_up_refresh_token_is_refused(provider: Provider) -> None:
-    answer = provider.token(grant_type="refresh_token", refresh_token="made-up")
-    assert refusal(answer) == (400, "invalid_grant", "grant request is invalid")
+    response = provider.token(grant_type="refresh_token", refresh_token="made-up")
+    assert refusal(response) == (400, "invalid_grant", "grant request is invalid")
 
 
-def test_userinfo_tells_what_the_id_token_told(provider: Provider) -> None:
+def test_userinfo_has_the_same_claims_as_the_id_token(provider: Provider) -> None:
     tokens = provider.sign_in()
     protocol = {"aud", "exp", "iat", "iss", "sid"}
-    told = {name: v for name, v in part(tokens["id_token"], 1).items() if name not in protocol}
-    assert provider.userinfo(tokens["access_token"]).json() == told
+    claims = {name: v for name, v in part(tokens["id_token"], 1).items() if name not in protocol}
+    assert provider.userinfo(tokens["access_token"]).json() == claims
 
 
 def test_userinfo_refuses_a_made_up_token(provider: Provider) -> None:
-    answer = provider.userinfo("made-up")
-    assert refusal(answer) == (401, "invalid_token", "invalid token provided")
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    response = provider.userinfo("made-up")
+    assert refusal(response) == (401, "invalid_token", "invalid token provided")
+    assert response.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
 def test_a_sign_out_leads_back_to_the_app(provider: Provider) -> None:
     provider.sign_in()
     assert provider.end_session().headers["location"] == f"{APP}/"
-    assert provider.asks_who_it_is()
+    assert provider.is_signed_out()
 
 
 @pytest.mark.parametrize(
     ("query", "error"),
     [
         ({"post_logout_redirect_uri": f"{APP}/elsewhere"}, "invalid_request"),
-        ({"client_id": "somebody-else"}, "invalid_client"),
+        ({"client_id": "another-app"}, "invalid_client"),
     ],
 )
 def test_a_refused_sign_out_leaves_the_user_signed_in(
@@ -445,4 +451,4 @@ def test_a_refused_sign_out_leaves_the_user_signed_in(
 ) -> None:
     provider.sign_in()
     assert refusal(provider.end_session(**query))[:2] == (400, error)
-    assert not provider.asks_who_it_is()
+    assert not provider.is_signed_out()
