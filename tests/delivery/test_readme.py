@@ -121,7 +121,7 @@ class OtherService(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def other_service() -> Iterator[str]:
-    """The URL of the service."""
+    """Start the other service, and return its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), OtherService)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
