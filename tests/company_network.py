@@ -180,7 +180,7 @@ def company_network(folder: Path, user: str = f"company:{PASSWORD}") -> Iterator
 
 @contextmanager
 def offices_of(build: Callable[..., T], folders: Any) -> Iterator[Callable[[str], T]]:
-    """Give a function that returns the office of a framework: what `build` makes in a network.
+    """Yield a function that returns the office of a framework: what `build` makes in a network.
 
     The first call for a framework starts a company network and calls `build` with the framework,
     a folder, the network, and a stack that is closed at the end. `folders` is pytest's

@@ -136,7 +136,7 @@ class Commands:
 
 @contextmanager
 def commands(project: BakedProject, folder: Path) -> Iterator[Commands]:
-    """Give the commands of a bake, with a Logto that runs until the end of the `with` block."""
+    """Yield the commands of a bake, with a Logto that runs until the end of the `with` block."""
     started = Commands(project, folder)
     started.logto.start()
     try:

@@ -31,7 +31,7 @@ class Block:
         return f"{self.section}: {self.text[:60]!r}"
 
     def paste(self, project: Path) -> None:
-        """Put the block where its first line says. Raises AssertionError if that cannot be done."""
+        """Put the block at the place in its first line. Raises AssertionError if that fails."""
         first, _, rest = self.text.partition("\n")
         place = PLACE.fullmatch(first)
         assert place, f"{self} names no file"

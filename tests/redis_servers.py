@@ -90,7 +90,7 @@ def make_replica(replica: int, master: int) -> None:
 
 @contextmanager
 def redis_cluster(folder: Path, ports: Sequence[int] = ()) -> Iterator[dict[int, Process]]:
-    """Start a cluster of three servers. Give the servers by their ports."""
+    """Start a cluster of three servers. Yield its processes by port."""
     program = shutil.which("redis-cli")
     if not program:
         missing("redis-cli")

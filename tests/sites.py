@@ -361,7 +361,7 @@ class Site:
 
     @contextmanager
     def log_lines(self) -> Iterator[list[str]]:
-        """Give a list that has the log lines of the `with` block after the end of the block."""
+        """Yield a list that has the log lines of the `with` block after the end of the block."""
         lines: list[str] = []
         before = [len(process.output) for process in self.processes]
         yield lines

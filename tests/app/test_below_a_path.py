@@ -21,7 +21,7 @@ ALICE = "k3v9x0q2m7ae"
 
 
 class Proxy(ThreadingHTTPServer):
-    """Forwards each request below ROOT to the app, as an ingress does, and nothing else."""
+    """Forwards requests below ROOT to the app, as an ingress does. Refuses all others."""
 
     daemon_threads = True
     to = ""

@@ -114,7 +114,7 @@ def test_another_algorithm_of_logto_needs_no_restart(sites: Sites, framework: st
         assert older.get("/test/guarded").text.startswith(ALICE)
         assert site.logto.calls("/oidc/token") == before + 1
         assert site.logto.calls("/oidc/jwks") == fetched
-    # Then Logto uses its first algorithm again.
+    # After the `with` block, Logto uses its first algorithm again.
     assert site.browser().sign_in().headers["Location"] == "/"
 
 

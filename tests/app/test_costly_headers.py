@@ -1,4 +1,4 @@
-"""Request headers that take long to read, and the limits on their size in production."""
+"""Request headers that are slow to parse, and the limits on their size in production."""
 
 import http.client
 import re

@@ -78,7 +78,7 @@ def test_the_picture_of_the_local_logto_shows_a_letter_too(
         picture = httpx2.get(f"{site.logto.endpoint}/avatars/bob.svg")
         found = re.search(r"<text[^>]*>(.*)</text>", picture.text)
         assert found
-        # The local Logto keeps the case, and drops an accent that is a separate character.
+        # The picture does not change the case of a letter, and drops a combining accent.
         expected = {"\u00c9": "E"}.get(letter, letter) if shown else "?"
         assert unescape(found[1]).lower() == expected.lower(), name
 

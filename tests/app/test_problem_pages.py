@@ -1,4 +1,4 @@
-"""The error pages: texts of the app, a link to continue, and an ID that is also in the log."""
+"""The error pages: the app's texts, a link to continue, and an ID that is also in the log."""
 
 import re
 import shutil

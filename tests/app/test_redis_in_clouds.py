@@ -21,7 +21,7 @@ USERS = ("alice", "bob", "carol")
 
 
 def fill_the_pool(site: Site, port: int) -> None:
-    """Let the app open several connections to Redis."""
+    """Make the app open several connections to Redis."""
     with httpx2.Client(base_url=site.url) as http, ThreadPoolExecutor(8) as pool:
         pages = list(pool.map(http.get, ["/test/note?name=n0&value=x"] * 24))
     assert {page.status_code for page in pages} == {200}

@@ -37,7 +37,7 @@ HOUR = 3600
 
 @contextmanager
 def sql(site: Site) -> Iterator[sqlite3.Connection]:
-    """Connect to the app's SQLite file, as another program does."""
+    """Connect to the app's SQLite file from the test process."""
     connection = sqlite3.connect(site.database, isolation_level=None)
     try:
         yield connection

@@ -181,7 +181,7 @@ def test_the_report_shortens_long_answers_and_escapes_invisible_characters() -> 
 
 
 def command_words(text: str) -> list[str]:
-    """Return the words of the command in a report, as a POSIX shell splits them."""
+    """Return the words of the `cookiecutter` command in a report, as a shell splits them."""
     (line,) = [line for line in text.splitlines() if line.startswith("cookiecutter ")]
     return shlex.split(line)
 

@@ -348,8 +348,8 @@ def test_bad_answers_leave_an_existing_project_unchanged(run: Run, edited_projec
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_python_bakes_the_same_project(run: Run, out: Path, bake: Bake, version: str) -> None:
-    # Cookiecutter and its dependencies also work without compiled modules, so every Python can
-    # import these packages.
+    # Cookiecutter and its dependencies also work without compiled modules, so each version of
+    # Python can import the packages of this Python.
     packages = sysconfig.get_path("purelib")
     done = run(
         str(ROOT), "--no-input", *OVERRIDES, python=interpreter(version), PYTHONPATH=packages

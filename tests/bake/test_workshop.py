@@ -83,7 +83,7 @@ def test_the_kit_gives_a_project_with_passing_tests_without_a_network(tmp_path: 
         # If no network namespace is allowed, this index refuses every connection.
         "PIP_INDEX_URL": "http://127.0.0.1:9/",
         "PIP_RETRIES": "0",
-        # pip reads "0" as "do not compile". Compiling takes longer than the tests.
+        # Here, "0" means "do not compile". Compiling takes longer than the tests.
         "PIP_NO_COMPILE": "0",
     }
     python = getattr(sys, "_base_executable", sys.executable)

@@ -184,7 +184,7 @@ async def resume() -> str:
 
 
 async def begin() -> str:
-    """Begin a sign-in with the parameters of the query, and return the URL of Logto's page."""
+    """Begin a sign-in with the parameters of this request, and return the URL of Logto's page."""
     url, _, _ = await logto.begin_sign_in("http://localhost/callback", **dict(request.args))
     return url
 

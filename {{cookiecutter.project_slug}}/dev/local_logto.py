@@ -33,7 +33,7 @@ EXAMPLE_SCOPES = ["read:books", "write:books"]
 
 
 def api_scopes() -> list[str]:
-    """Return the scopes in SCOPES of app/api.py, or no scopes if it cannot be read.
+    """Return the scopes in SCOPES of app/api.py, or [] if SCOPES cannot be read.
 
     The file is parsed and not imported, so a mistake in the app does no harm here.
     """

@@ -26,7 +26,7 @@ class ManagementError(click.ClickException):
 
 
 def plain(what: str, value: object, *, secret: bool = False) -> str:
-    """Return a text from Logto. Raises ManagementError for other characters than A-Za-z0-9._-."""
+    """Return a text from Logto. Raises ManagementError unless it has only A-Za-z0-9._-."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._-]+", value):
         return value
     shown = "" if secret else f": {str(value)[:100]!r}"

@@ -1,4 +1,4 @@
-"""The configuration, from the environment and from `.env`."""
+"""Tests of the configuration, from the environment and `.env`."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -47,7 +47,7 @@ async def backchannel_logout() -> ResponseReturnValue:
                 raise jwt.InvalidTokenError("this token was used before")
         try:
             with suppress(StoreFull):
-                # Save this before the deletion: a sign-in that is just finishing checks for it.
+                # Save this mark before the deletion: a finishing sign-in looks for the mark.
                 if sid:
                     {{ cookiecutter.__await }}store.create(f"ended:{sid}", {"ended": True}, MAX_LIFETIME, index={})
             ended = {{ cookiecutter.__await }}store.delete_all({"sid": sid, "sub": claims.get("sub")})

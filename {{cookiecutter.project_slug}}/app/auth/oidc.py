@@ -240,7 +240,7 @@ class Oidc(OidcCore):
             for endpoint in (metadata.jwks_uri, *(published.get(f"{k}_endpoint") for k in kinds)):
                 # The app sends its secret and tokens to these URLs.
                 if not str(endpoint).startswith(self.issuer.removesuffix("oidc")):
-                    raise LogtoUnavailable(f"{printable(endpoint)} is not on LOGTO_ENDPOINT")
+                    raise LogtoUnavailable(f"{printable(endpoint)} is not below LOGTO_ENDPOINT")
             response = await request("GET", metadata.jwks_uri, seconds=seconds)
             keys = _usable_keys(response, metadata.id_token_signing_alg_values_supported)
             if not keys:

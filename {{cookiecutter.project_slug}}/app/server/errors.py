@@ -67,7 +67,7 @@ def this_page() -> str:
             known = case != "store_unavailable"  # Whether the app knows who is signed in.
             page = {{ cookiecutter.__await }}render_template("problem.html", navigation=known, **texts)
         except Exception:
-            # The store is down or the navigation has a mistake, so show the page without it.
+            # The store is down or the navigation has a mistake, so show no navigation.
             page = {{ cookiecutter.__await }}render_template("problem.html", navigation=False, **texts)
         response = Response(page, mimetype="text/html")
     response.status_code = status

@@ -80,7 +80,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
             headers.append((b"x-requested-host", host.encode("latin-1")))
         scheme = own.scheme.replace("http", "ws") if scope["type"] == "websocket" else own.scheme
         own_url = {"scheme": scheme, "root_path": root, "path": root + (path or "/")}
-        # granian cannot refuse a WebSocket by a response. Without `extensions`, Quart closes it.
+        # Without `extensions`, Quart closes a refused WebSocket: granian cannot send a response.
         own_scope: Any = {**scope, **own_url, "headers": headers, "extensions": {}}
         await asgi_app(own_scope, receive, send)
 

@@ -185,7 +185,7 @@ class SQLiteStore:
             self.path, timeout=TIME_LIMIT, isolation_level=None, check_same_thread=False
         )
         # With write-ahead logging, readers do not wait for writers, and a killed process loses
-        # nothing. If several processes create the file at once, SQLite refuses all but one.
+        # nothing. If several processes create the file at once, only one can set this mode.
         with suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -308,7 +308,7 @@ class RedisStore:
         return {{ cookiecutter.__await }}self._run(lambda: getattr(self._redis, command)(*args, **options))
 
     {{ cookiecutter.__async }}def _run(self, send: Callable[[], Any]) -> Any:
-        """Return the result of `send`. Wait at most a few seconds, even for a free connection."""
+        """Return the result of `send`. The time limit includes the wait for a connection."""
         try:
             {% if cookiecutter.framework == "quart" %}
             async with asyncio.timeout(TIME_LIMIT + 1), self._turns:
