@@ -204,7 +204,7 @@ def check_callback_url(value: str) -> None:
     # Browsers resolve the segments `.` and `..` before they send a path.
     direct = posixpath.normpath(path) == path.rstrip("/")
     if not direct or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", path):
-        raise ValidationError(f"{value!r} needs a path such as /callback, of letters, digits and . _ ~ -")
+        raise ValidationError(f"{value!r} needs a path such as /callback, with a-z A-Z 0-9 . _ ~ -")
 
 
 def _session_url(value: str) -> None:
