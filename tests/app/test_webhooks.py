@@ -301,7 +301,7 @@ def test_the_code_of_the_recipes_keeps_a_table_of_users(
     project = BakedProject(tmp_path / "project", baked.answers)
     shutil.copytree(baked.path, project.path)
     with (project.path / "app/pages.py").open("a", encoding="utf-8") as pages:
-        for title in ("Keep a row for each user", "Hear of changes in Logto"):
+        for title in ("Keep a row for each user", "React to changes in Logto"):
             section = project.read("docs/recipes.md").partition(f"## {title}\n")[2]
             pages.write(section.partition("```python\n")[2].partition("```")[0])
 

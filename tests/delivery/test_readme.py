@@ -29,7 +29,7 @@ ROUTE = re.compile(r'@bp\.(get|post|websocket)\("([^"]+)"')
 PLACES = {"organization_id": "bookclub0001"}
 """What to put into the variables of routes."""
 
-BUILDS_ON = {"Hear of changes in Logto": "Keep a row for each user"}
+BUILDS_ON = {"React to changes in Logto": "Keep a row for each user"}
 """Sections that say that they continue the section above."""
 
 Pasted = Callable[[Answers], BakedProject]
