@@ -39,9 +39,9 @@ PAGES = """
     __import__("{framework}").abort(status)
 """
 LINK = """{{ link("pages.orders", "Orders") }}
-      {# Add your pages"""
+      {# Add a line like"""
 CHANGES = {
-    "app/templates/base.html": ("{# Add your pages", LINK),
+    "app/templates/base.html": ("{# Add a line like", LINK),
     "app/config.py": (
         '    "azuread": ("Microsoft", "social:azuread"),\n',
         '    "azuread": ("Microsoft", "social:azuread"),\n'

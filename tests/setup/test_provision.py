@@ -116,9 +116,7 @@ def test_a_dry_run_says_what_a_run_would_do_and_sends_nothing(logto: Commands) -
     assert writes(logto) == []
     real = logto("provision", "--social-only")
     assert (
-        dry.output.replace(
-            "Nothing was sent (--dry-run).", "CommandResult. Logto has all settings."
-        )
+        dry.output.replace("Nothing was sent (--dry-run).", "Done. Logto has all settings.")
         == real.output
     )
     for line in (
@@ -249,7 +247,7 @@ def test_a_failure_half_way_lists_the_finished_steps_and_a_new_run_continues(
 
     assert done.code == 1
     assert "connector.multiple_instances_not_supported" in done.errors
-    assert "CommandResult: Application test-app.\n" in done.errors
+    assert "Done: Application test-app.\n" in done.errors
     not_done = "Not done: Microsoft connector azuread, Sign-in experience, API resource."
     assert not_done in done.errors
     writes(logto)

@@ -199,7 +199,7 @@ def test_a_refusal_keeps_the_new_values_in_the_file_and_the_next_run_continues(
         done = create(logto)
     assert done.code == 1
     assert "entity.refused" in done.errors
-    assert "CommandResult: Application Bookstore" in done.errors
+    assert "Done: Application Bookstore" in done.errors
     (app,) = created(logto)
     values = dotenv_values(env(logto))
     assert (values["LOGTO_APP_ID"], values["LOGTO_APP_SECRET"]) == (app.id, app.secret)

@@ -147,7 +147,7 @@ def test_an_expired_sign_in_without_an_app_links_to_the_start_page(browser: Brow
 def test_the_404_page_says_that_the_real_logto_may_have_the_page(browser: Browser) -> None:
     response = browser.http.get("/account")
     assert response.status_code == 404
-    assert "This page does not exist" in response.text
+    assert "There is no such page" in response.text
     assert "not the real Logto" in response.text
     assert f'href="{HOME}"' in response.text
 
