@@ -145,7 +145,7 @@ def test_a_refused_resource_is_a_403_and_the_session_continues(
     browser.sign_in()
     refusal = oidc_error(error, status)
     with site.log_lines() as lines, site.logto.fault("/oidc/token", refusal):
-        assert_says(browser.get("/test/neighbour"), 403, "You cannot do this")
+        assert_says(browser.get("/test/other-app"), 403, "You cannot do this")
     assert any("Access token refused by Logto" in line and error in line for line in lines)
     assert browser.get("/test/guarded").text.startswith(ALICE)
     assert end_pause(site) == 0
@@ -160,8 +160,8 @@ def test_a_resource_during_a_fault_is_a_503_and_the_session_continues(
     browser = site.browser()
     browser.sign_in()
     with end_pause_after(site), site.logto.fault("/oidc/token", FAULTS[name][0]):
-        response = browser.get("/test/neighbour")
-    assert_says(response, 503, "Sign-in is unavailable", retry="/test/neighbour")
+        response = browser.get("/test/other-app")
+    assert_says(response, 503, "Sign-in is unavailable", retry="/test/other-app")
     assert browser.get("/test/guarded").text.startswith(ALICE)
 
 

@@ -238,7 +238,7 @@ def test_a_resource_that_logto_does_not_grant_is_a_403_and_the_session_continues
 ) -> None:
     browser = sites(framework).browser()
     browser.sign_in()
-    refused = browser.get("/test/neighbour")
+    refused = browser.get("/test/other-app")
     assert refused.status_code == 403
     assert "You cannot do this" in refused.text
     assert browser.get("/test/guarded").status_code == 200

@@ -129,7 +129,7 @@ def test_a_change_of_the_template_arrives_as_a_clean_patch(
     insert(source / ".env.example", "NEW=1\n")
     insert(source / "connectors/azure-ad.json", "\n")
     (source / "THEIRS.md").write_text("{{ cookiecutter.framework }}\n", "utf-8")
-    commit_all(repository, "Go on")
+    commit_all(repository, "Continue")
     assert cruft("check").returncode == 1
 
     updated = cruft("update", "--skip-apply-ask")

@@ -46,7 +46,7 @@ def create_app() -> Any:
     created.add_url_rule("/test/note", view_func=note)
     created.add_url_rule("/test/redirect", view_func=redirect)
     created.add_url_rule("/test/failure", view_func=failure)
-    created.add_url_rule("/test/neighbour", view_func=neighbour)
+    created.add_url_rule("/test/other-app", view_func=other_app)
     created.add_url_rule("/test/stalls", view_func=stalls)
     created.add_url_rule("/test/resume", view_func=resume)
     created.add_url_rule("/test/form", view_func=form, methods=["POST", "PUT", "PATCH", "DELETE"])
@@ -171,7 +171,7 @@ async def redirect() -> Any:
 
 
 @sign_in_required
-async def neighbour() -> str:
+async def other_app() -> str:
     """Call an API that Logto does not know."""
     return await logto.access_token("https://unknown.example/")
 
