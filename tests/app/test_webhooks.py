@@ -207,24 +207,20 @@ def test_a_body_may_have_64_kib(sites: Sites, framework: str) -> None:
             yield body[start : start + 8192]
 
     event = json.dumps({"event": "Large", "data": {}}).encode()
-    with httpx2.Client(base_url=site.urls[-1]) as http:
-
-        def status_of(body: bytes, content: bytes | Iterator[bytes]) -> int:
-            headers = {"logto-signature-sha-256": signature(body)}
-            try:
-                return http.post("/webhooks/logto", content=content, headers=headers).status_code
-            except httpx2.TransportError:
-                # The server may close the connection while the client still sends a long body.
-                return 413 if len(body) > 2 * LARGEST else 0
-
+    url = f"{site.urls[-1]}/webhooks/logto"
+    with httpx2.Client() as http:
         for size, status in ((LARGEST, 204), (LARGEST + 1, 413), (4 * LARGEST, 413)):
+            # After a long body, of which it reads a part only, the server closes the connection.
+            post_body = http.post if size <= LARGEST + 1 else httpx2.post
             body = event.ljust(size)
-            assert status_of(body, body) == status, size
-            # The same body is sent without a Content-Length.
-            assert status_of(body, chunks(body)) == status, size
+            headers = {"logto-signature-sha-256": signature(body)}
+            # The second time, the body is sent without a Content-Length.
+            for content in (body, chunks(body)):
+                response = post_body(url, content=content, headers=headers)
+                assert response.status_code == status, size
         # The app checks the size before the signature, and the connection stays open.
-        assert http.post("/webhooks/logto", content=b"x" * (LARGEST + 1)).status_code == 413
-        assert http.get("/healthz").status_code == 200
+        assert http.post(url, content=b"x" * (LARGEST + 1)).status_code == 413
+        assert http.get(f"{site.urls[-1]}/healthz").status_code == 200
 
 
 @pytest.mark.xdist_group("flask sites")

@@ -90,7 +90,7 @@ current_user: User = LocalProxy(_load_user)  # type: ignore[assignment]
 
 
 {{ cookiecutter.__async }}def add_user() -> dict[str, Any]:
-    """Pass the user to templates, as the proxy would load the user again for each attribute."""
+    """Pass the user to templates. The proxy would load the user again for each attribute."""
     with suppress(StoreUnavailable):
         return {"current_user": _load_user()}
     return {}

@@ -33,7 +33,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     mimetypes.add_type("text/css", ".css")  # On Windows, other programs can change these types.
     mimetypes.add_type("image/svg+xml", ".svg")  # Browsers then refuse the files (`nosniff`).
     origins, https = app.config["CONTENT_ORIGINS"], app.config["SESSION_COOKIE_SECURE"]
-    policy = secure.Secure(
+    fixed = secure.Secure(
         csp=secure.ContentSecurityPolicy()
         .default_src("'self'")
         .base_uri("'none'")
@@ -49,8 +49,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         coop=secure.CrossOriginOpenerPolicy().same_origin(),
         corp=secure.CrossOriginResourcePolicy().same_origin(),
         permissions=secure.PermissionsPolicy().camera().geolocation().microphone(),
-    )
-    fixed = list(policy.headers.items())
+    ).headers
     own, root = urlsplit(app.config["ORIGIN"]), app.config["HOME_PATH"].rstrip("/")
     # `url_for` needs this outside of a request.
     {% if cookiecutter.framework == "quart" %}
@@ -123,7 +122,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
 
     @app.after_request
     {{ cookiecutter.__async }}def send_headers(response: Response) -> Response:
-        response.headers.extend(fixed)
+        response.headers.update(fixed)
         if request.endpoint == "static":
             # Browsers may keep static files, but must check for a new version each time.
             response.headers["Cache-Control"] = "no-cache"

@@ -31,8 +31,9 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     handler.addFilter(add_request_id)
     text = "%(asctime)s.%(msecs)03d %(levelname)s %(request_id)-8.8s %(name)s: %(message)s"
     as_text = TextFormatter(text, "%Y-%m-%d %H:%M:%S", defaults={"request_id": "-"})
-    names = {"levelname": "level", "name": "logger", "message": "message", "exc_info": "exception"}
-    as_json = JsonFormatter(list(names)[:3], rename_fields=names, timestamp="time")
+    fields = ["levelname", "name", "message"]
+    renamed = {"levelname": "level", "name": "logger", "exc_info": "exception"}
+    as_json = JsonFormatter(fields, rename_fields=renamed, timestamp="time")
     handler.setFormatter(as_text if plain else as_json)
     root = logging.getLogger()
     # Replace the handler of another app in this process, as tests create several apps.
