@@ -36,7 +36,8 @@ TIMEOUT_MS = 30_000
 SCREENSHOTS = ROOT / "build/screenshots"
 AXE = ROOT / "tests/node/node_modules/axe-core/axe.min.js"
 WIDTHS = {"narrow": 320, "tablet": 768, "wide": 1280}
-SCHEMES: list[Literal["light", "dark"]] = ["light", "dark"]
+Scheme = Literal["light", "dark"]
+SCHEMES: list[Scheme] = ["light", "dark"]
 RULES = {"target-size": {"enabled": True}, "color-contrast-enhanced": {"enabled": True}}
 """Rules of axe that are off by default: the size of targets, and a contrast of 7:1."""
 

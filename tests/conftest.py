@@ -132,7 +132,14 @@ def environment(**variables: str) -> dict[str, str]:
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(IGNORED)}
     path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
-    return inherited | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | variables
+    ours = {
+        "PATH": path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # Of the plugins that are installed here, the projects use only this one.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTEST_PLUGINS": "pytest_asyncio.plugin",
+    }
+    return inherited | ours | variables
 
 
 def mypy_cache(framework: Answer) -> str:

@@ -1,6 +1,5 @@
 """A user signs in, opens pages and signs out in a browser, on both frameworks."""
 
-import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -146,10 +145,11 @@ def test_every_page_fits_the_screen_and_is_accessible(page_with_axe: Page, site:
     page = page_with_axe
 
     def look(name: str) -> None:
-        for scheme, (screen, width) in itertools.product(SCHEMES, WIDTHS.items()):
+        width = WIDTHS["wide"]
+        for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
             page.set_viewport_size({"width": width, "height": 800})
-            seen = f"{site.framework}-{name}-{scheme}-{screen}"
+            seen = f"{site.framework}-{name}-{scheme}-wide"
             screenshot(page, f"{seen}.png")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, seen
             assert accessibility_violations(page) == [], seen

@@ -23,7 +23,7 @@ from visitor import Visitor
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("many machines")]
 
 FRAMEWORKS = ["flask", "quart"]
-USERS = 200
+USERS = 50
 SETTLED = 0.2
 """Seconds of traffic before and after each event."""
 
@@ -164,7 +164,7 @@ class Traffic:
 
 
 def signed_in_users(cluster: Cluster) -> list[httpx2.Client]:
-    """Sign 200 users in, and return an HTTP client for each session."""
+    """Sign all users in, and return an HTTP client for each session."""
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda _: cluster.sign_in(), range(USERS)))
 

@@ -26,7 +26,7 @@ from rendered_hooks import all_variables, as_typed, import_hook
 CHECK = import_hook("pre_gen_project", all_variables())
 RULES = CHECK.RULES
 
-HOST = r"([a-z0-9]{1,8}\.){0,3}[a-z]{2,8}|xn--[a-z0-9]{1,8}\.example|10\.0\.[0-9]\.[1-9]|\[::1\]"
+HOST = r"([a-z0-9]{1,8}\.){0,3}[a-z]{2,8}|xn--(bcher-kva|p1ai|6frz82g)\.example|10\.0\.[0-9]\.[1-9]|\[::1\]"
 ORIGIN = rf"(https://({HOST})|http://(localhost|127\.0\.0\.1|\[::1\]))(:[1-9][0-9]{{0,3}})?"
 ANY_CHARACTER = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")
 # The look-aheads of the rules are not in these patterns: few random answers would match them.

@@ -4,15 +4,17 @@ The real action runs in the real workflow engine of two backends: the last versi
 Nunjucks, and a version that renders with nunjitsu.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from answers import ROOT, SETTINGS, TEMPLATE, Answers, identifier
+from answers import ROOT, SETTINGS, TEMPLATE, Answers, everything, identifier
 from backstage import (
     BUILT_IN,
     CASES,
     CATALOG,
+    TYPED,
     Task,
     executables,
     odd_cases,
@@ -32,8 +34,19 @@ BACKENDS = {
     "nunjitsu": "plugin-scaffolder-backend-4",
 }
 ODD = odd_cases()
-ALL = [*CASES, *ODD]
-IDS = [*map(identifier, CASES), *(f"odd-{number}" for number in range(len(ODD)))]
+CASES_BY_NAME = dict(zip(map(identifier, CASES), CASES, strict=True)) | {
+    f"odd-{number}": answers for number, answers in enumerate(ODD)
+}
+# A task takes a third of a second. So Nunjucks gets fewer combinations: no option, all options, and
+# everything that a user may enter.
+CASES_OF = {
+    "Nunjucks": [
+        *map(identifier, [*everything(on=False), *everything(on=True), *TYPED]),
+        *(f"odd-{number}" for number in range(len(ODD))),
+    ],
+    "nunjitsu": list(CASES_BY_NAME),
+}
+Run = dict[str, Task]
 
 # For a pipeline and a host: the URL at which the repository is created.
 HOSTS = [
@@ -51,24 +64,43 @@ def test_the_odd_answers_are_accepted() -> None:
     assert len(ODD) > 15
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
-    """Run a task for each of `ALL`, each of `HOSTS`, and an answer that breaks a rule."""
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """Return a function that runs all tasks of a backend: each case, each of `HOSTS`, and an
+    answer that breaks a rule. The second call for a backend gives the same tasks."""
     require_npm_packages()
-    sent = [parameters(answers) for answers in ALL]
-    for ci, host, _ in HOSTS:
-        repository = f"{host}?owner=gitlab&repo=gitlab"
-        sent.append(parameters({"ci": ci, "catalog_owner": "web"}) | {"repo_url": repository})
-    sent.append(parameters({"project_name": "{{ 7*7 }}", "project_slug": "x"}))
-    folder = tmp_path_factory.mktemp("tasks")
-    return tasks(CATALOG, BACKENDS[request.param], ROOT / "template.yaml", sent, folder)
+
+    @functools.cache
+    def run_of(backend: str) -> Run:
+        sent = {name: parameters(CASES_BY_NAME[name]) for name in CASES_OF[backend]}
+        for ci, host, _ in HOSTS:
+            repository = f"{host}?owner=gitlab&repo=gitlab"
+            sent[f"{ci}-{host}"] = parameters({"ci": ci, "catalog_owner": "web"}) | {
+                "repo_url": repository
+            }
+        sent["refused"] = parameters({"project_name": "{{ 7*7 }}", "project_slug": "x"})
+        folder = tmp_path_factory.mktemp("tasks")
+        done = tasks(CATALOG, BACKENDS[backend], ROOT / "template.yaml", [*sent.values()], folder)
+        return dict(zip(sent, done, strict=True))
+
+    return run_of
 
 
-@pytest.mark.parametrize("case", range(len(ALL)), ids=IDS)
+@pytest.fixture(params=BACKENDS)
+def run(request: pytest.FixtureRequest, run_of: Callable[[str], Run]) -> Run:
+    return run_of(request.param)
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"), [(backend, name) for backend in BACKENDS for name in CASES_OF[backend]]
+)
 def test_the_built_in_action_and_the_terminal_make_the_same_files(
-    run: list[Task], bake_without_hooks: Callable[[Answers], BakedProject], case: int
+    run_of: Callable[[str], Run],
+    bake_without_hooks: Callable[[Answers], BakedProject],
+    backend: str,
+    name: str,
 ) -> None:
-    answers, task = ALL[case], run[case]
+    answers, task = CASES_BY_NAME[name], run_of(backend)[name]
     assert "error" not in task.result, task.result["error"]
     pushed, terminal = BakedProject(task.path, answers), bake_without_hooks(answers)
     assert pushed.contents == terminal.contents
@@ -76,29 +108,36 @@ def test_the_built_in_action_and_the_terminal_make_the_same_files(
     assert pushed.folders == terminal.folders
 
 
-@pytest.mark.parametrize("case", range(len(CASES)), ids=IDS[: len(CASES)])
-def test_a_service_is_in_the_catalog_only_with_an_owner(run: list[Task], case: int) -> None:
-    slug = all_variables(**CASES[case])["project_slug"]
-    _, *entry = run[case].result["output"]["links"]
-    if CASES[case].get("catalog_owner"):
-        [location] = run[case].result["registered"]
-        assert location.endswith("/main/catalog-info.yaml")
-        assert [link["entityRef"] for link in entry] == [f"component:default/{slug}"]
-    else:
-        assert (run[case].result["registered"], entry) == ([], [])
+def test_a_service_is_in_the_catalog_only_with_an_owner(run: Run) -> None:
+    with_owner = 0
+    for name in map(identifier, CASES):
+        if name not in run:
+            continue
+        slug = all_variables(**CASES_BY_NAME[name])["project_slug"]
+        _, *entry = run[name].result["output"]["links"]
+        if CASES_BY_NAME[name].get("catalog_owner"):
+            with_owner += 1
+            [location] = run[name].result["registered"]
+            assert location.endswith("/main/catalog-info.yaml")
+            assert [link["entityRef"] for link in entry] == [f"component:default/{slug}"]
+        else:
+            assert (run[name].result["registered"], entry) == ([], [])
+    assert with_owner > 2
 
 
-@pytest.mark.parametrize("host", range(len(HOSTS)), ids=lambda number: "-".join(HOSTS[number][:2]))
-def test_the_repository_is_created_at_the_host_of_its_pipeline(run: list[Task], host: int) -> None:
-    result = run[len(ALL) + host].result
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: "-".join(host[:2]))
+def test_the_repository_is_created_at_the_host_of_its_pipeline(
+    run: Run, host: tuple[str, str, str]
+) -> None:
+    result = run["-".join(host[:2])].result
     assert "error" not in result, result["error"]
     repository, _ = result["output"]["links"]
-    assert repository["url"].startswith(HOSTS[host][2])
-    assert result["registered"][0].startswith(HOSTS[host][2])
+    assert repository["url"].startswith(host[2])
+    assert result["registered"][0].startswith(host[2])
 
 
-def test_the_backend_refuses_an_answer_that_breaks_a_rule(run: list[Task]) -> None:
-    assert "project_name does not match pattern" in run[-1].result["error"]
+def test_the_backend_refuses_an_answer_that_breaks_a_rule(run: Run) -> None:
+    assert "project_name does not match pattern" in run["refused"].result["error"]
 
 
 # --- the constructs that Jinja2, Nunjucks and nunjitsu support --------------------------------

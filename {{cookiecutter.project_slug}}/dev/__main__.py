@@ -114,7 +114,7 @@ def run_with_reload(port: int, environ: Mapping[str, str], logto: LocalLogto, we
                 with Server(Response(text, 500, mimetype="text/html"), port):
                     while saved_files() == files:
                         time.sleep(0.3)
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             # The terminal sent Ctrl-C to the app too. A second signal would disturb its shutdown.
             with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
                 app.wait(3)
