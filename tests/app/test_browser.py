@@ -32,6 +32,10 @@ def site(request: pytest.FixtureRequest, bake: Bake) -> Iterator[Site]:
         )
 
 
+# The pages are the same on both frameworks. These tests depend on nothing else.
+on_one_framework = pytest.mark.parametrize("site", FULL[:1], indirect=True)
+
+
 def test_the_journey_from_sign_in_to_sign_out(page: Page, site: Site) -> None:
     page.goto("/")
     page.get_by_role("link", name="Sign in").click()
@@ -57,6 +61,7 @@ def test_after_sign_out_logto_shows_its_sign_in_page_again(page: Page, site: Sit
     expect(page.get_by_role("button", name="Bob Baker")).to_be_visible()
 
 
+@on_one_framework
 def test_the_picture_of_the_user_is_shown(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     shown = page.locator(".avatar img")
@@ -64,11 +69,13 @@ def test_the_picture_of_the_user_is_shown(page: Page, site: Site) -> None:
     assert shown.evaluate("image => image.complete && image.naturalWidth > 0")
 
 
+@on_one_framework
 def test_a_name_in_another_script_is_shown_as_it_is(page: Page, site: Site) -> None:
     sign_in(page, "山田 美咲")
     expect(page.get_by_role("heading", name="山田 美咲")).to_be_visible()
 
 
+@on_one_framework
 def test_a_user_without_a_picture_and_an_e_mail_signs_in(page: Page, site: Site) -> None:
     page.goto("/")
     page.get_by_role("link", name="Continue with Microsoft").click()
@@ -78,12 +85,14 @@ def test_a_user_without_a_picture_and_an_e_mail_signs_in(page: Page, site: Site)
     expect(page.get_by_text("None")).to_have_count(0)
 
 
+@on_one_framework
 def test_continue_with_microsoft_skips_the_sign_in_page_of_logto(page: Page, site: Site) -> None:
     page.goto("/")
     page.get_by_role("link", name="Continue with Microsoft").click()
     expect(page.get_by_role("heading", name="Microsoft (simulated)")).to_be_visible()
 
 
+@on_one_framework
 def test_create_account_opens_the_registration_form(page: Page, site: Site) -> None:
     page.goto("/")
     page.get_by_role("link", name="Create account").click()
@@ -92,6 +101,7 @@ def test_create_account_opens_the_registration_form(page: Page, site: Site) -> N
     expect(page.get_by_role("heading", name="Ada Lovelace")).to_be_visible()
 
 
+@on_one_framework
 def test_a_cancelled_sign_in_offers_to_try_again(page: Page, site: Site) -> None:
     page.goto("/")
     page.get_by_role("link", name="Sign in").click()
@@ -121,6 +131,7 @@ def test_two_tabs_that_sign_in_at_once_both_end_signed_in(
         expect(tab.get_by_role("heading", name="Alice Archer")).to_be_visible()
 
 
+@on_one_framework
 def test_the_keyboard_alone_is_enough(page: Page, site: Site) -> None:
     page.goto("/")
     press_tab_until(page, "Sign in")
@@ -141,6 +152,7 @@ def press_tab_until(page: Page, name: str) -> None:
     raise AssertionError(f"the Tab key does not lead to {name!r}")
 
 
+@on_one_framework
 def test_every_page_fits_the_screen_and_is_accessible(page_with_axe: Page, site: Site) -> None:
     page = page_with_axe
 
