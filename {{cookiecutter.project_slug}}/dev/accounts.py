@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatch
 from typing import Any
 
+import httpx2
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
@@ -263,7 +264,6 @@ class StandIn:
 
     def send(self, url: str, **sent: Any) -> None:
         """Post to the app from another thread, and write the result to the log."""
-        import httpx2  # Most runs send nothing, and start faster without this import.
 
         def post() -> None:
             # The real Logto drops calls to loopback URLs without a report. The stand-in sends them.
