@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import httpx2
 from processes import free_port, running
 
 from . import api, measure, subjects
@@ -24,6 +25,7 @@ from .subjects import HERE, INTERFACES, ROOT, LocalLogto, bake, granian, logto_v
 
 FRAMEWORKS = list(INTERFACES)
 RESULTS = HERE / "RESULTS.md"
+COOKIE = "bookstore-session"
 SIZES = [1_000, 10_000, 100_000, 1_000_000]
 
 
@@ -90,21 +92,16 @@ def growth(folder: Path) -> Section:
                     url = f"sqlite:///{folder / f'{count}.sqlite3'}"
                     if store == "redis":
                         url = f"{redis}/{number}"
-                    sizes[str(count)] = subjects.seed(project, url, count, sample)
                     port = free_port()
+                    variables = logto_variables(logto.endpoint, port) | {"SESSION_URL": url}
+                    sizes[str(count)] = subjects.seed(project, variables, count, sample)
                     servers.enter_context(
-                        granian(
-                            "app:create_app",
-                            "wsgi",
-                            port,
-                            project,
-                            SESSION_URL=url,
-                            **logto_variables(logto.endpoint, port),
-                        )
+                        granian("app:create_app", "wsgi", port, project, **variables)
                     )
-                    loads[str(count)] = partial(
-                        per_second_of_many, f"http://localhost:{port}/", count
-                    )
+                    home = f"http://localhost:{port}/"
+                    cookies = {COOKIE: f"{count - 1:043}"}
+                    assert "Alice Archer" in httpx2.get(home, cookies=cookies).text
+                    loads[str(count)] = partial(per_second_of_many, home, count)
                 found = in_turns(loads)
             first = found[str(SIZES[0])]
             for size, values in found.items():
@@ -123,7 +120,7 @@ def growth(folder: Path) -> Section:
 
 
 def per_second_of_many(url: str, sessions: int) -> float:
-    return measure.load(url, cookie_name="bookstore-session", cookies=sessions).per_second
+    return measure.load(url, cookie_name=COOKIE, cookies=sessions).per_second
 
 
 def workers(folder: Path) -> Section:

@@ -23,7 +23,7 @@ MANY_COOKIES = """
 local number, count = 0, tonumber(os.getenv("COOKIES"))
 request = function()
   number = (number + 611953) % count
-  local cookie = string.format("%s=cookie-%d", os.getenv("COOKIE_NAME"), number)
+  local cookie = string.format("%s=%043d", os.getenv("COOKIE_NAME"), number)
   return wrk.format("GET", "/", {["Cookie"] = cookie})
 end
 """
@@ -97,7 +97,7 @@ def load(
 ) -> Load:
     """Request a page again and again for SECONDS, from a separate process.
 
-    With a cookie name, each request sends one of `cookies` cookies: `cookie-0`, `cookie-1`, ...
+    With a cookie name, each request sends one of `cookies` cookies: the numbers from 0, in 43 digits.
     Raises RuntimeError if a response is not a success.
     """
     command = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS)]

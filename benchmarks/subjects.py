@@ -140,12 +140,15 @@ def redis(folder: Path) -> Iterator[str]:
         yield f"redis://localhost:{port}"
 
 
-def seed(project: Path, session_url: str, count: int, sample: dict[str, Any]) -> float:
-    """Put this many copies of a session into a store, and return the bytes per copy."""
+def seed(project: Path, variables: dict[str, str], count: int, sample: dict[str, Any]) -> float:
+    """Put this many copies of a session into the store of the app with these variables.
+
+    Return the bytes per copy.
+    """
     done = subprocess.run(
-        [sys.executable, str(HERE / "seed.py"), session_url, str(count)],
+        [sys.executable, str(HERE / "seed.py"), str(count)],
         cwd=project,
-        env=environment(),
+        env=environment(**variables),
         input=json.dumps(sample),
         capture_output=True,
         encoding="utf-8",
