@@ -199,19 +199,19 @@ def test_the_log_on_a_terminal_has_colours_and_no_static_files(
     terminal = pexpect.spawn(
         sys.executable, command, cwd=str(changeable.path), env=env, encoding="utf-8", timeout=60
     )
+    message = ""
     try:
         terminal.expect_exact("Ctrl-C stops both.")
+        message += str(terminal.before)
         home = f"http://localhost:{ports[1]}"
         for path in ("/static/style.css", "/static/gone.css", "/logs"):
             httpx2.get(f"{home}{path}")
         terminal.expect_exact("GET /logs 200")
-        message = terminal.before
-        assert isinstance(message, str)
+        message += str(terminal.before)
     finally:
         terminal.close(force=True)
     coloured = variables == {"TERM": "xterm"}
-    assert ("\x1b[33m" in message) is coloured
-    assert ("\x1b[31m" in message) is coloured
+    assert ("\x1b" in message) is coloured
     for level, colour in ((20, ""), (30, "\x1b[33m"), (40, "\x1b[31m")):
         [line] = [line for line in message.splitlines() if f"at level {level}" in line]
         assert line.startswith(colour if coloured else "20")

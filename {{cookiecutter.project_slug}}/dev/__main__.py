@@ -137,7 +137,8 @@ def show_log(log: IO[str], last: deque[str]) -> None:
         last.append(line)
         colour = None if plain else COLOURS.get("".join(line.split()[2:3]))
         if not STATIC.search(line):
-            click.secho(line.rstrip("\n"), fg=colour, reset=bool(colour), err=True)
+            shown = click.unstyle(line) if plain else line  # Werkzeug's warning is red.
+            click.secho(shown.rstrip("\n"), fg=colour, reset=bool(colour), err=True)
 
 
 def saved_files() -> dict[Path, float]:
