@@ -23,6 +23,11 @@ BATCH = 1000
 LIFETIME = 12 * 3600
 
 
+def key(number: int) -> str:
+    """Return the key of a session for the store."""
+    return str(store_key(f"{number:043}"))
+
+
 def fill_sqlite(store: Any, sample: dict[str, Any], count: int) -> float:
     store.ping()
     connection = store._connect()
@@ -34,13 +39,7 @@ def fill_sqlite(store: Any, sample: dict[str, Any], count: int) -> float:
         connection.executemany(
             "INSERT INTO sessions VALUES (?, ?, ?, ?, ?)",
             (
-                (
-                    store._prefix + store_key(f"{i:043}"),
-                    data,
-                    expiry + i / 100,
-                    f"{i:012}",
-                    f"{i:021}",
-                )
+                (store._prefix + key(i), data, expiry + i / 100, f"{i:012}", f"{i:021}")
                 for i in range(start, start + BATCH)
             ),
         )
@@ -57,7 +56,7 @@ def fill_redis(store: Any, sample: dict[str, Any], count: int) -> float:
     for start in range(0, count, BATCH):
         pipeline = redis.pipeline(transaction=False)
         for i in range(start, start + BATCH):
-            name = store._name("session", store_key(f"{i:043}"))
+            name = store._name("session", key(i))
             pipeline.hset(name, mapping=fields)
             pipeline.expire(name, LIFETIME + i // 100)
             for kind, value in (("sub", f"{i:012}"), ("sid", f"{i:021}")):

@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("many machines")]
 
 FRAMEWORKS = ["flask", "quart"]
 USERS = 50
+PAGES = 200
+"""How many pages the users request before and after each event, at least."""
 SETTLED = 0.2
 """Seconds of traffic before and after each event."""
 
@@ -169,10 +171,10 @@ def signed_in_users(cluster: Cluster) -> list[httpx2.Client]:
         return list(pool.map(lambda _: cluster.sign_in(), range(USERS)))
 
 
-def wait_until_all_have_looked(traffic: Traffic) -> None:
+def wait_for_pages(traffic: Traffic) -> None:
     before = len(traffic.responses)
     deadline = time.monotonic() + 60
-    while len(traffic.responses) < before + USERS and time.monotonic() < deadline:
+    while len(traffic.responses) < before + PAGES and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(SETTLED)
 
@@ -188,14 +190,14 @@ def test_copies_stop_and_start_and_nobody_is_signed_out(
         assert "Alice Archer" in client.get("/", headers=dict(users[0].headers)).text
 
     with Traffic(users) as traffic:
-        wait_until_all_have_looked(traffic)
+        wait_for_pages(traffic)
 
         # Kill the first copy during its requests. Once it runs again, kill the other copy.
         for number in (0, 1):
             before = time.monotonic()
             copies[number].kill()
             gone = time.monotonic()
-            wait_until_all_have_looked(traffic)
+            wait_for_pages(traffic)
             for begun, ended, outcome in traffic.not_signed_in():
                 assert outcome.startswith("lost"), outcome
                 assert begun <= gone, "a request failed that began after the copy was killed"
@@ -209,12 +211,12 @@ def test_copies_stop_and_start_and_nobody_is_signed_out(
         for number in (0, 1):
             copies[number].send(signal.SIGTERM)
             assert copies[number].exit_code() == 0
-            wait_until_all_have_looked(traffic)
+            wait_for_pages(traffic)
             copies[number] = stack.enter_context(site.copy(number))
             site.wait_for_copy(number, copies[number])
-            wait_until_all_have_looked(traffic)
+            wait_for_pages(traffic)
         assert traffic.not_signed_in() == []
-        assert len(traffic.responses) > USERS
+        assert len(traffic.responses) > PAGES
 
     for user in users:
         assert "Alice Archer" in user.get("/").text

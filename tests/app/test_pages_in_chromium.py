@@ -104,6 +104,9 @@ def everywhere(page: Page, site: Site, user: str = "Rosalind") -> Iterator[str]:
         yield f"signed out, {path}"
     page.goto("/sign-in")
     yield "sign-in at Logto"
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Sign-in was cancelled")).to_be_visible()
+    yield "cancelled"
     page.goto("/sign-in?connector=azuread")
     yield "Microsoft"
     page.goto("/sign-up")

@@ -41,7 +41,7 @@ cd bookstore
 . .venv/bin/activate
 python -m pip install -q --upgrade pip
 python -m pip install -q -e . --group dev
-python -m pytest -q -k sign_in
+python -m pytest -q
 """
 
 

@@ -137,7 +137,7 @@ def show_log(log: IO[str], last: deque[str]) -> None:
         last.append(line)
         colour = None if plain else COLOURS.get("".join(line.split()[2:3]))
         if not STATIC.search(line):
-            shown = click.unstyle(line) if plain else line  # Werkzeug's warning is red.
+            shown = click.unstyle(line) if plain else line  # Werkzeug colours its own warning.
             click.secho(shown.rstrip("\n"), fg=colour, reset=bool(colour), err=True)
 
 
