@@ -19,7 +19,7 @@ import pytest
 from answers import ROOT, Answer, Answers, everything, identifier
 from cookiecutter.main import cookiecutter
 from jinja2 import Environment
-from processes import Process, running
+from processes import Process, running, running_granian
 from pytest_cookies.plugin import Cookies
 
 # An environment that only bakes does not have the packages that the baked apps need.
@@ -110,6 +110,10 @@ class BakedProject:
         """Start a server, which runs until the end of the `with` block."""
         env = environment(**variables)
         return running([program(command[0], env), *command[1:]], self.path, env)
+
+    def serve(self, *options: str, **variables: str) -> AbstractContextManager[Process]:
+        """Start granian as `start` does, but in less time."""
+        return running_granian(options, self.path, environment(**variables))
 
 
 def baked_without_hooks(answers: Answers, folder: Path) -> BakedProject:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from prepared import Granian
+
 # Another process could take a free port before the test uses it. So these ports are below the
 # range for outgoing connections, and each worker has a separate part of them.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
@@ -49,7 +51,7 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 class Process:
     """A command that runs until a test stops it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Granian, log: Path) -> None:
         self._process = process
         self._log = log
 
@@ -135,10 +137,10 @@ class Process:
 @contextmanager
 def running(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Iterator[Process]:
     """Start a command. At the end of the `with` block, kill the process and its children."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "output")
-        with log.open("wb") as output:
-            started = subprocess.Popen(
+
+    def start(log: Path) -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(
                 command,
                 cwd=cwd,
                 env=env,
@@ -147,7 +149,26 @@ def running(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Iterat
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        process = Process(started, log)
+
+    with logging_to_a_file(start) as process:
+        yield process
+
+
+@contextmanager
+def running_granian(options: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Iterator[Process]:
+    """Start granian, much faster than `running`. At the end of the `with` block, kill it."""
+    with logging_to_a_file(lambda log: Granian(options, cwd, env, log)) as process:
+        yield process
+
+
+@contextmanager
+def logging_to_a_file(
+    start: Callable[[Path], subprocess.Popen[bytes] | Granian],
+) -> Iterator[Process]:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "output")
+        log.touch()
+        process = Process(start(log), log)
         try:
             yield process
         finally:

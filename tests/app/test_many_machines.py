@@ -47,9 +47,8 @@ class Cluster:
     def copy(self, number: int) -> contextlib.AbstractContextManager[Process]:
         """Start one copy of the app."""
         interface = {"flask": "wsgi", "quart": "asgi"}[str(self.project.answers["framework"])]
-        command = ["granian", "--interface", interface, "--factory", "app:create_app"]
-        return self.project.start(
-            *command,
+        return self.project.serve(
+            *("--interface", interface, "--factory", "app:create_app"),
             GRANIAN_PORT=str(self.app_ports[number]),
             LOGTO_ENDPOINT=f"http://localhost:{self.logto_port}",
             LOGTO_CALLBACK_URL=f"{self.origin}/callback",
