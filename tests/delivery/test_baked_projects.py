@@ -15,6 +15,7 @@ import pytest
 from answers import Answers
 from company_network import UNREACHABLE_PROXY, proxies
 from conftest import BARE, FULL, Bake, mypy_cache
+from images import uv_variables
 from processes import free_port, is_taken
 
 
@@ -126,14 +127,17 @@ def test_the_message_for_a_taken_port_names_the_port_and_the_option(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answers", [each for each in FULL if str(each.id).startswith("quart")])
-def test_a_project_installs_with_pip_alone(bake: Bake, answers: Answers, tmp_path: Path) -> None:
+def test_a_project_names_all_packages_that_it_needs(
+    bake: Bake, answers: Answers, tmp_path: Path
+) -> None:
     # The environment of the other tests has the packages of both frameworks, so it hides a
-    # missing requirement. This test finds it for Quart, and the workshop's test for Flask.
+    # missing requirement. This test finds it for Quart, and the workshop's test, with pip, for
+    # Flask.
     project = bake(**answers)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
     python = str(tmp_path / "bin/python")
-    pip = ["python", "-m", "pip", "--python", python, "install", "-q", "--no-compile"]
-    project.run(*pip, "-e", ".", "--group", "dev")
+    pip = ["uv", "pip", "install", "--quiet", "--python", python]
+    project.run(*pip, "-e", ".", "--group", "dev", **uv_variables())
     # Import all tests of the project, but run only a few: another test runs them all.
     few = project.run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "sign_in")
     assert " passed" in few.stdout
