@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import CodeType
 from typing import Any
 
@@ -19,7 +20,8 @@ import pytest
 from answers import ROOT, Answer, Answers, everything, identifier
 from cookiecutter.main import cookiecutter
 from jinja2 import Environment
-from processes import Process, running, running_granian
+from prepared import Fork
+from processes import Process, running, running_in_fork
 from pytest_cookies.plugin import Cookies
 
 # An environment that only bakes does not have the packages that the baked apps need.
@@ -111,9 +113,18 @@ class BakedProject:
         env = environment(**variables)
         return running([program(command[0], env), *command[1:]], self.path, env)
 
-    def serve(self, *options: str, **variables: str) -> AbstractContextManager[Process]:
-        """Start granian as `start` does, but in less time."""
-        return running_granian(options, self.path, environment(**variables))
+    def fork(self, *command: str, **variables: str) -> AbstractContextManager[Process]:
+        """Start a server as `start` does, in less time, for tests that are not about the start."""
+        return running_in_fork(list(command), self.path, environment(**variables))
+
+    def attempt_in_fork(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as `attempt` does, in less time."""
+        with TemporaryDirectory() as folder:
+            output, errors = Path(folder, "output"), Path(folder, "errors")
+            process = Fork(list(command), self.path, environment(**variables), output, errors)
+            code = process.wait(300)
+            texts = [file.read_text("utf-8") for file in (output, errors)]
+        return subprocess.CompletedProcess(command, code, *texts)
 
 
 def baked_without_hooks(answers: Answers, folder: Path) -> BakedProject:

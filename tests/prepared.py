@@ -1,11 +1,13 @@
-"""Starts granian in a process that has imported the packages of the apps already.
+"""Runs commands in forks of a process that has imported the packages of the apps already.
 
-Importing them takes most of the time of a start. The files of the app are read anew each time.
+Importing them takes most of the time of a start. The files of a project are read anew each time.
 """
 
 import functools
 import multiprocessing
 import os
+import pkgutil
+import runpy
 import signal
 import subprocess
 import sys
@@ -15,30 +17,45 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 PACKAGES = [
-    *("environs", "flask", "granian.cli", "httpx2", "joserfc.jwk", "jwt", "logto"),
-    *("pythonjsonlogger.json", "quart", "redis.asyncio", "secure"),
+    *("environs", "flask.cli", "granian.cli", "httpx2", "joserfc.jwk", "jwt", "logto"),
+    *("pythonjsonlogger.json", "quart.cli", "redis.asyncio", "secure"),
 ]
+SCRIPTS = {
+    "flask": "flask.cli:main",
+    "granian": "granian.cli:entrypoint",
+    "quart": "quart.cli:main",
+}
 
 
 @functools.cache
 def prepared() -> ForkServerContext:
-    """Start the process that imports the packages. Each granian is a fork of this process."""
+    """Start the process that imports the packages. Each command is a fork of this process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PACKAGES)
     return context
 
 
-class Granian:
-    """A process that runs granian. Its methods are those of subprocess.Popen that tests use."""
+class Fork:
+    """A command in a fork. The methods are those of subprocess.Popen that tests use.
+
+    The command is `python -m` with a module of the project, or one of SCRIPTS.
+    """
 
     def __init__(
-        self, options: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path
+        self,
+        command: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        output: Path,
+        errors: Path | None = None,
     ) -> None:
-        self._process = prepared().Process(target=run_granian, args=(options, cwd, env, log))
+        arguments = (command, cwd, env, output, errors or output)
+        self._process = prepared().Process(target=run, args=arguments)
         self._process.start()
         assert self._process.pid
         self.pid = self._process.pid
-        while os.getpgid(self.pid) != self.pid:
+        # Until then, tests cannot send a signal to the whole group.
+        while self.poll() is None and os.getpgid(self.pid) != self.pid:
             time.sleep(0.001)
 
     def poll(self) -> int | None:
@@ -47,29 +64,35 @@ class Granian:
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
         if self._process.exitcode is None:
-            raise subprocess.TimeoutExpired("granian", timeout or 0)
+            raise subprocess.TimeoutExpired("a fork", timeout or 0)
         return self._process.exitcode
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
 
-def run_granian(options: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path) -> None:
-    """Run granian in this process, as a new process would with this folder and environment."""
-    from granian.cli import entrypoint
-
+def run(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path, errors: Path
+) -> None:
+    """Run a command in this process, as a new process would with this folder and environment."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for stream in (1, 2):
-        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), stream)
+    for stream, file in ((1, output), (2, errors)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in env
+    # granian forks its worker only with this method.
+    multiprocessing.set_start_method("fork", force=True)
     # Without the folders of the tests.
     installed = [path for path in sys.path if path.startswith((sys.prefix, sys.base_prefix))]
     sys.path[:] = [*filter(None, env.get("PYTHONPATH", "").split(os.pathsep)), *installed]
-    multiprocessing.set_start_method("fork", force=True)
-    sys.argv = ["granian", *options]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(entrypoint())  # type: ignore[no-untyped-call]
+    if command[0] in SCRIPTS:
+        sys.argv = list(command)
+        sys.exit(pkgutil.resolve_name(SCRIPTS[command[0]])())
+    assert command[:2] == ["python", "-m"], command
+    sys.path.insert(0, str(cwd))
+    sys.argv = list(command[2:])
+    runpy.run_module(command[2], run_name="__main__", alter_sys=True)

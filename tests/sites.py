@@ -417,9 +417,9 @@ def process(site: Site, port: int) -> Any:
         "quart": ["--interface", "asgi"],
     }[site.framework]
     limit = ["--http", "1", "--http1-buffer-size", "32768"]
-    options = [*interface, *limit, "--factory", "--port", str(port)]
+    command = ["granian", *interface, *limit, "--factory", "--port", str(port)]
     app = site.variables.get("TEST_APP", "served:create_app")
-    return site.project.serve(*options, app, **site.variables)
+    return site.project.fork(*command, app, **site.variables)
 
 
 @contextmanager

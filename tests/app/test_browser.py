@@ -23,7 +23,7 @@ def site(request: pytest.FixtureRequest, bake: Bake) -> Iterator[Site]:
     answers: Answers = request.param
     port, logto_port = free_port(), free_port()
     command = ["-m", "dev", "--port", str(port), "--logto-port", str(logto_port)]
-    with bake(**answers).start("python", *command) as process:
+    with bake(**answers).fork("python", *command) as process:
         process.wait_for(f"http://localhost:{port}/")
         yield Site(
             str(answers["framework"]),

@@ -45,7 +45,7 @@ def test_a_request_is_one_line_without_its_query(
     if server.startswith("granian"):
         interface = server.split()[1]
         command = ["granian", "--interface", interface, "--factory", "app:create_app"]
-    with bake(framework=framework).start(
+    with bake(framework=framework).fork(
         *command,
         GRANIAN_PORT=str(port),
         GRANIAN_LOG_LEVEL="error",

@@ -47,8 +47,9 @@ class Cluster:
     def copy(self, number: int) -> contextlib.AbstractContextManager[Process]:
         """Start one copy of the app."""
         interface = {"flask": "wsgi", "quart": "asgi"}[str(self.project.answers["framework"])]
-        return self.project.serve(
-            *("--interface", interface, "--factory", "app:create_app"),
+        command = ["granian", "--interface", interface, "--factory", "app:create_app"]
+        return self.project.fork(
+            *command,
             GRANIAN_PORT=str(self.app_ports[number]),
             LOGTO_ENDPOINT=f"http://localhost:{self.logto_port}",
             LOGTO_CALLBACK_URL=f"{self.origin}/callback",
@@ -106,7 +107,7 @@ def cluster(
         ports = [free_port() for _ in range(4)]
         cluster = Cluster(project, ports[0], ports[1], redis_port, ports[2:])
         logto = stack.enter_context(
-            project.start(
+            project.fork(
                 "python",
                 *("-m", "dev.local_logto", "--port", str(cluster.logto_port)),
                 LOGTO_CALLBACK_URL=f"{cluster.origin}/callback",

@@ -88,7 +88,7 @@ def project(
 def site(project: BakedProject) -> Iterator[Site]:
     port, logto_port = free_port(), free_port()
     command = ["-m", "dev", "--port", str(port), "--logto-port", str(logto_port)]
-    with project.start("python", *command) as process:
+    with project.fork("python", *command) as process:
         process.wait_for(f"http://localhost:{port}/")
         yield Site(
             str(project.answers["framework"]),

@@ -150,7 +150,7 @@ def test_the_pages_that_the_blocks_make_open(
     port, logto_port = free_port(), free_port()
     variables = {"ORDERS_URL": other_service, "LOGTO_SCOPES": scopes}
     ports = ["--port", str(port), "--logto-port", str(logto_port)]
-    with project.start("python", "-m", "dev", *ports, **variables) as process:
+    with project.fork("python", "-m", "dev", *ports, **variables) as process:
         origin = f"http://localhost:{port}"
         process.wait_for(f"{origin}/healthz")
         alice, bob = signed_in(origin, "alice"), signed_in(origin, "bob")

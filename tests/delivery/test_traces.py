@@ -63,7 +63,7 @@ def test_a_trace_has_the_calls_to_logto_but_not_the_authorization_code(
     }
     [command] = re.findall(r"^granian --.*", project.read("README.md"), re.M)
     command = ["opentelemetry-instrument", *command.replace("3000", str(port)).split()]
-    logto = project.start("python", "-m", "dev.local_logto", "--port", str(logto_port), **variables)
+    logto = project.fork("python", "-m", "dev.local_logto", "--port", str(logto_port), **variables)
     with logto as provider, project.start(*command, **variables) as app:
         provider.wait_for(f"http://localhost:{logto_port}/oidc/jwks")
         app.wait_for(f"http://localhost:{port}/healthz")
