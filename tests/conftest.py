@@ -114,11 +114,18 @@ class BakedProject:
         return running([program(command[0], env), *command[1:]], self.path, env)
 
     def fork(self, *command: str, **variables: str) -> AbstractContextManager[Process]:
-        """Start a server as `start` does, in less time, for tests that are not about the start."""
+        """Start a server as `start` does, in less time, for tests that are not about the start.
+
+        Only Linux forks safely, so other systems start a new process.
+        """
+        if sys.platform != "linux":
+            return self.start(*command, **variables)
         return running_in_fork(list(command), self.path, environment(**variables))
 
     def attempt_in_fork(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as `attempt` does, in less time."""
+        """Run a command as `attempt` does, in less time on Linux."""
+        if sys.platform != "linux":
+            return self.attempt(*command, **variables)
         with TemporaryDirectory() as folder:
             output, errors = Path(folder, "output"), Path(folder, "errors")
             process = Fork(list(command), self.path, environment(**variables), output, errors)

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from multiprocessing.context import ForkServerContext
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 PACKAGES = [
     *("environs", "flask.cli", "granian.cli", "httpx2", "joserfc.jwk", "jwt", "logto"),
@@ -28,7 +29,7 @@ SCRIPTS = {
 
 
 @functools.cache
-def prepared() -> ForkServerContext:
+def prepared() -> Any:
     """Start the process that imports the packages. Each command is a fork of this process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PACKAGES)
@@ -52,23 +53,27 @@ class Fork:
         arguments = (command, cwd, env, output, errors or output)
         self._process = prepared().Process(target=run, args=arguments)
         self._process.start()
-        assert self._process.pid
-        self.pid = self._process.pid
-        # Until then, tests cannot send a signal to the whole group.
-        while self.poll() is None and os.getpgid(self.pid) != self.pid:
-            time.sleep(0.001)
+        self.pid: int = self._process.pid
+        # Before the process has its own group, tests could not send a signal to the group. A short
+        # command may have ended already.
+        with suppress(ProcessLookupError):
+            while os.getpgid(self.pid) != self.pid:
+                time.sleep(0.001)
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        code: int | None = self._process.exitcode
+        return code
 
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
-        if self._process.exitcode is None:
+        code = self.poll()
+        if code is None:
             raise subprocess.TimeoutExpired("a fork", timeout or 0)
-        return self._process.exitcode
+        return code
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
 
 def run(
