@@ -129,7 +129,10 @@ class BakedProject:
         with TemporaryDirectory() as folder:
             output, errors = Path(folder, "output"), Path(folder, "errors")
             process = Fork(list(command), self.path, environment(**variables), output, errors)
-            code = process.wait(300)
+            try:
+                code = process.wait(300)
+            finally:
+                process.send_signal(signal.SIGKILL)
             texts = [file.read_text("utf-8") for file in (output, errors)]
         return subprocess.CompletedProcess(command, code, *texts)
 
