@@ -21,7 +21,7 @@ from answers import ROOT, Answer, Answers, everything, identifier
 from cookiecutter.main import cookiecutter
 from jinja2 import Environment
 from prepared import Fork
-from processes import Process, running, running_in_fork
+from processes import Process, running
 from pytest_cookies.plugin import Cookies
 
 # An environment that only bakes does not have the packages that the baked apps need.
@@ -120,7 +120,7 @@ class BakedProject:
         """
         if sys.platform != "linux":
             return self.start(*command, **variables)
-        return running_in_fork(list(command), self.path, environment(**variables))
+        return running(command, self.path, environment(**variables), Fork)
 
     def attempt_in_fork(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command as `attempt` does, in less time on Linux."""
@@ -128,7 +128,7 @@ class BakedProject:
             return self.attempt(*command, **variables)
         with TemporaryDirectory() as folder:
             output, errors = Path(folder, "output"), Path(folder, "errors")
-            process = Fork(list(command), self.path, environment(**variables), output, errors)
+            process = Fork(command, self.path, environment(**variables), output, errors)
             try:
                 code = process.wait(300)
             finally:

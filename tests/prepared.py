@@ -30,7 +30,10 @@ SCRIPTS = {
 
 @functools.cache
 def prepared() -> Any:
-    """Start the process that imports the packages. Each command is a fork of this process."""
+    """Return the context of a process that imports the packages and starts each command as a fork.
+
+    The process itself starts with the first command.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PACKAGES)
     return context
@@ -54,8 +57,8 @@ class Fork:
         self._process = prepared().Process(target=run, args=arguments)
         self._process.start()
         self.pid: int = self._process.pid
-        # Before the process has its own group, tests could not send a signal to the group. A short
-        # command may have ended already.
+        # Wait until the process has its own group, to which tests send signals. By then, its files
+        # exist, too. A short command may have ended already.
         with suppress(ProcessLookupError):
             while os.getpgid(self.pid) != self.pid:
                 time.sleep(0.001)
@@ -80,11 +83,11 @@ def run(
     command: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path, errors: Path
 ) -> None:
     """Run a command in this process, as a new process would with this folder and environment."""
-    os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream, file in ((1, output), (2, errors)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
+    os.setsid()
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
@@ -97,7 +100,8 @@ def run(
     if command[0] in SCRIPTS:
         sys.argv = list(command)
         sys.exit(pkgutil.resolve_name(SCRIPTS[command[0]])())
-    assert command[:2] == ["python", "-m"], command
+    python, option, module, *_ = command
+    assert (python, option) == ("python", "-m"), command
     sys.path.insert(0, str(cwd))
     sys.argv = list(command[2:])
-    runpy.run_module(command[2], run_name="__main__", alter_sys=True)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -134,41 +134,36 @@ class Process:
         self._process.wait()
 
 
-@contextmanager
-def running(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Iterator[Process]:
-    """Start a command. At the end of the `with` block, kill the process and its children."""
-
-    def start(log: Path) -> subprocess.Popen[bytes]:
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    with logging_to_a_file(start) as process:
-        yield process
+def new_process(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path
+) -> subprocess.Popen[bytes]:
+    """Start a command in a new session. It writes all its output into this file."""
+    with output.open("wb") as file:
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 @contextmanager
-def running_in_fork(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Iterator[Process]:
-    """Start a command as `running` does, in less time. `Fork` says which commands."""
-    with logging_to_a_file(lambda log: Fork(command, cwd, env, log)) as process:
-        yield process
-
-
-@contextmanager
-def logging_to_a_file(
-    start: Callable[[Path], subprocess.Popen[bytes] | Fork],
+def running(
+    command: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    start: Callable[..., subprocess.Popen[bytes] | Fork] = new_process,
 ) -> Iterator[Process]:
+    """Start a command. At the end of the `with` block, kill the process and its children.
+
+    `start` is `new_process` or, in less time and for fewer commands, `Fork`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "output")
-        log.touch()
-        process = Process(start(log), log)
+        process = Process(start(command, cwd, env, log), log)
         try:
             yield process
         finally:

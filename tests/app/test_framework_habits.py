@@ -240,7 +240,7 @@ def test_it(config):
     plain = Framework("app")
     plain.config.from_object(config)
     plain.add_url_rule("/<path:page>", "page", lambda page: "")
-    auth_package.init_app(plain, [])
+    auth_package.init_app(plain)
     """,
     "URLs of the app come from its configuration": """
 async def test_it(start):
@@ -273,6 +273,10 @@ async def test_it(client, auth, app):
     (cookie,) = response.headers.getlist("Set-Cookie")
     assert "Max-Age=0" in cookie
     """,
+}
+
+
+API_HABITS = {
     "current_token is correct for each request in a shared app context": """
 async def test_it(app, client, local_logto):
     @app.get("/whose")
@@ -297,11 +301,15 @@ async def test_it(app, client, local_logto):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_what_users_of_the_framework_expect(bake: Bake, framework: str, tmp_path: Path) -> None:
-    project = bake(framework=framework, api_resource="https://api.example")
+@pytest.mark.parametrize("habits", [HABITS, API_HABITS], ids=["pages", "API"])
+def test_what_users_of_the_framework_expect(
+    bake: Bake, framework: str, habits: dict[str, str], tmp_path: Path
+) -> None:
+    api = {"api_resource": "https://api.example"} if habits is API_HABITS else {}
+    project = bake(framework=framework, **api)
     shutil.copytree(project.path, tmp_path / "bookstore")
     project = replace(project, path=tmp_path / "bookstore")
-    for name, code in HABITS.items():
+    for name, code in habits.items():
         source = HEAD.format(framework=framework, Framework=framework.capitalize()) + code
         if framework == "flask":
             source = re.sub(r"\basync |\bawait ", "", source)
@@ -309,5 +317,4 @@ def test_what_users_of_the_framework_expect(bake: Bake, framework: str, tmp_path
         file = "test_habit_" + re.sub(r"\W+", "_", name.lower()) + ".py"
         (project.path / "tests" / file).write_text(source, "utf-8")
     done = project.run("python", "-m", "pytest", "-q", "-W", "error", "-k", "habit")
-    # One of them has two tests.
-    assert f"{len(HABITS) + 1} passed" in done.stdout
+    assert f"{len(habits) + (habits is HABITS)} passed" in done.stdout

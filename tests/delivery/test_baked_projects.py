@@ -131,8 +131,8 @@ def test_a_project_names_all_packages_that_it_needs(
     bake: Bake, answers: Answers, tmp_path: Path
 ) -> None:
     # The environment of the other tests has the packages of both frameworks, so it hides a
-    # missing requirement. This test finds it for Quart, and the workshop's test, with pip, for
-    # Flask.
+    # missing requirement. This test finds it for Quart, and the workshop's test for Flask.
+    # `make test-newest` installs projects of both frameworks with pip.
     project = bake(**answers)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
     python = str(tmp_path / "bin/python")
