@@ -66,6 +66,7 @@ def test_the_picture_of_the_user_is_shown(page: Page, site: Site) -> None:
     sign_in(page, "Alice Archer")
     shown = page.locator(".avatar img")
     expect(shown).to_be_visible()
+    page.wait_for_load_state()
     assert shown.evaluate("image => image.complete && image.naturalWidth > 0")
 
 
@@ -157,6 +158,7 @@ def test_every_page_fits_the_screen_and_is_accessible(page_with_axe: Page, site:
     page = page_with_axe
 
     def look(name: str) -> None:
+        page.wait_for_load_state()
         width = WIDTHS["wide"]
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)

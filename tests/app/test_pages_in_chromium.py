@@ -106,6 +106,8 @@ def everywhere(page: Page, site: Site, user: str = "Rosalind") -> Iterator[str]:
     yield "sign-in at Logto"
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("heading", name="Sign-in was cancelled")).to_be_visible()
+    # A heading is visible before the style sheet has loaded.
+    page.wait_for_load_state()
     yield "cancelled"
     page.goto("/sign-in?connector=azuread")
     yield "Microsoft"
@@ -122,6 +124,7 @@ def everywhere(page: Page, site: Site, user: str = "Rosalind") -> Iterator[str]:
     # The user follows a link on another origin: the port differs.
     page.evaluate("url => { location.href = url }", f"{site.app}/sign-out")
     expect(page.get_by_role("heading", name="Sign out of")).to_be_visible()
+    page.wait_for_load_state()
     yield "sign-out"
 
 
@@ -211,6 +214,7 @@ def test_the_home_page_names_the_files_to_change(
     page: Page, site: Site, project: BakedProject
 ) -> None:
     sign_in(page, "Alice Archer")
+    expect(page.locator("main code")).to_have_count(2)
     files = page.locator("main code").all_text_contents()
     assert len(files) == 2
     assert all((project.path / file).is_file() for file in files)
