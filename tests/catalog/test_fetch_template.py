@@ -143,8 +143,9 @@ def test_the_backend_refuses_an_answer_that_breaks_a_rule(run: Run) -> None:
 
 SHARED_FILTERS = {"capitalize", "upper"}
 SHARED_NODES = (
-    nodes.And, nodes.Compare, nodes.CondExpr, nodes.Const, nodes.Filter, nodes.Getattr, nodes.If,
-    nodes.Name, nodes.Not, nodes.Operand, nodes.Or, nodes.Output, nodes.TemplateData,
+    nodes.And, nodes.Compare, nodes.CondExpr, nodes.Const, nodes.Filter, nodes.FilterBlock,
+    nodes.Getattr, nodes.If, nodes.Name, nodes.Not, nodes.Operand, nodes.Or, nodes.Output,
+    nodes.TemplateData,
 )  # fmt: skip
 JINJA = Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701, it renders no HTML
 
@@ -155,8 +156,11 @@ def not_shared(source: str) -> list[str]:
 
     def visit(node: nodes.Node, parent: nodes.Node) -> None:
         fault = type(node).__name__ if not isinstance(node, SHARED_NODES) else None
-        if isinstance(node, nodes.Filter) and node.name not in SHARED_FILTERS:
+        shared = {"replace"} if isinstance(parent, nodes.FilterBlock) else SHARED_FILTERS
+        if isinstance(node, nodes.Filter) and node.name not in shared:
             fault = f"the filter {node.name}"
+        if isinstance(parent, nodes.Filter) and isinstance(parent.node, nodes.Filter):
+            fault = "a filter after another"
         if isinstance(node, nodes.CondExpr) and isinstance(parent, nodes.CondExpr):
             fault = "an inline if in another"
         if isinstance(node, nodes.Operand) and node.op not in ("eq", "ne", "in"):
@@ -208,6 +212,9 @@ def test_the_template_uses_only_constructs_that_all_engines_support() -> None:
         '{% if cookiecutter.logto_endpoint.startswith("https") %}{% endif %}',
         "{{ cookiecutter.project_name.strip() }}",
         '{{ cookiecutter.project_name.replace("a", "b") }}',
+        '{{ cookiecutter.project_name | replace("a", "b") }}',
+        '{% filter replace("a", "b") | replace("c", "d") %}{% endfilter %}',
+        "{% filter trim %}{% endfilter %}",
         "{{ cookiecutter.project_name[:8] }}",
         "{{ cookiecutter.project_name[-1] }}",
         "{{ '%c' % 47 }}",

@@ -2,15 +2,9 @@
 
 from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
 
-{% if cookiecutter.api_resource %}
-from . import api, auth, pages
+from . import {{ "api, " if cookiecutter.api_resource }}auth, pages
 from .config import Config
-from .server import cors, errors, headers, health, logs, sessions
-{% else %}
-from . import auth, pages
-from .config import Config
-from .server import errors, headers, health, logs, sessions
-{% endif %}
+from .server import {{ "cors, " if cookiecutter.api_resource }}errors, headers, health, logs, sessions
 
 
 def create_app(config: Config | None = None) -> {{ cookiecutter.framework | capitalize }}:
@@ -34,12 +28,8 @@ def create_app(config: Config | None = None) -> {{ cookiecutter.framework | capi
     app.register_blueprint(pages.bp)
 
     # Add sign-in last: this checks that no other page has the path of the callback.
-    {% if cookiecutter.api_resource %}
-    auth.init_app(app, api.SCOPES)
-    {% else %}
-    auth.init_app(app)
-    {% endif %}
-    {% if cookiecutter.framework == "quart" %}
+    auth.init_app(app{{ ", api.SCOPES" if cookiecutter.api_resource }})
+    {% if cookiecutter.__async %}
     # Each blueprint has a sync context processor. Quart would start a thread for it on each page.
     inherited = health.bp.template_context_processors[None]
     for processors in app.template_context_processors.values():

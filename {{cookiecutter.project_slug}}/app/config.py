@@ -4,11 +4,7 @@ import hashlib
 import os
 import posixpath
 import re
-{% if cookiecutter.api_resource %}
-from collections.abc import Mapping, Sequence
-{% else %}
-from collections.abc import Mapping
-{% endif %}
+from collections.abc import Mapping{{ ", Sequence" if cookiecutter.api_resource }}
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
@@ -88,11 +84,7 @@ class Config:
         """Read the environment, then `.env`. Raises ConfigError with a line per wrong variable."""
         load_dotenv(PROJECT_DIR / ".env", encoding="utf-8")
         env, values = Env(eager=False), {}
-        {% if cookiecutter.api_resource %}
-        readers: dict[Any, Any] = {int: env.int, Sequence[str]: env.list}
-        {% else %}
-        readers: dict[Any, Any] = {int: env.int}
-        {% endif %}
+        readers: dict[Any, Any] = {int: env.int{{ ", Sequence[str]: env.list" if cookiecutter.api_resource }}}
         for setting in fields(cls):
             name, default = setting.name, ... if setting.default is MISSING else setting.default
             # A mounted secret can end with a newline. An empty variable counts as not set.

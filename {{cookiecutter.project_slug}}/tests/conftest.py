@@ -1,7 +1,7 @@
 """The app under test, and the local Logto, which the app calls over real HTTP."""
 
 import os
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 {% else %}
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 from quart import Quart, Response
 from quart.typing import TestClientProtocol as Client
 {% else %}
@@ -37,7 +37,7 @@ HOME = "http://localhost:3000/"
 API = "https://api.test.example"
 {% endif %}
 
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 Start = Callable[..., Awaitable[Quart]]
 {% else %}
 Start = Callable[..., Flask]
@@ -50,7 +50,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the variables of the app from the environment, so that no test depends on yours."""
     settings = {field.name for field in fields(Config)}
     for name in list(os.environ):
-        if name in settings or name.startswith(("AZURE_", "FLASK_", "LOGTO_"{{ ', "QUART_"' if cookiecutter.framework == "quart" }})):
+        if name in settings or name.startswith(("AZURE_", "FLASK_", "LOGTO_"{{ ', "QUART_"' if cookiecutter.__async }})):
             monkeypatch.delenv(name)
 
 
@@ -83,7 +83,7 @@ def config(local_logto: LocalLogto, tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 async def start(config: Config) -> AsyncIterator[Start]:
     """Start an app with other settings: `await start(LOG_FORMAT="json")`."""
     started: list[Quart] = []

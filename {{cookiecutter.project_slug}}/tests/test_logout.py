@@ -1,3 +1,5 @@
+{% filter replace("async ", cookiecutter.__async) %}
+{% filter replace("await ", cookiecutter.__await) %}
 """Logto notifies the app that a user has signed out elsewhere."""
 
 import secrets
@@ -22,27 +24,27 @@ def logout_token(local_logto: LocalLogto, typ: str = "logout+jwt", **changes: An
     return local_logto.sign(claims | changes, 120, typ)
 
 
-{{ cookiecutter.__async }}def post(client: Client, token: str) -> int:
+async def post(client: Client, token: str) -> int:
     """Send a logout token to the app, and return the status of the response."""
     form = {"logout_token": token}
-    response = {{ cookiecutter.__await }}client.post("/backchannel-logout", {{ 'data' if cookiecutter.framework == 'flask' else 'form' }}=form)
+    response = await client.post("/backchannel-logout", {{ 'form' if cookiecutter.__async else 'data' }}=form)
     assert response.headers["Cache-Control"] == "no-store"
     return response.status_code
 
 
-{{ cookiecutter.__async }}def is_signed_in(client: Client) -> bool:
-    response = {{ cookiecutter.__await }}client.get("/")
-    return "Alice Archer" in {{ cookiecutter.__await }}response.get_data(as_text=True)
+async def is_signed_in(client: Client) -> bool:
+    response = await client.get("/")
+    return "Alice Archer" in await response.get_data(as_text=True)
 
 
-{{ cookiecutter.__async }}def test_a_logout_token_ends_the_sessions_of_the_user_once(
+async def test_a_logout_token_ends_the_sessions_of_the_user_once(
     client: Client, auth: Auth, local_logto: LocalLogto
 ) -> None:
-    {{ cookiecutter.__await }}auth.sign_in()
+    await auth.sign_in()
     token = logout_token(local_logto)
-    assert {{ cookiecutter.__await }}post(client, token) == 200
-    assert not {{ cookiecutter.__await }}is_signed_in(client)
-    assert {{ cookiecutter.__await }}post(client, token) == 400
+    assert await post(client, token) == 200
+    assert not await is_signed_in(client)
+    assert await post(client, token) == 400
 
 
 @pytest.mark.parametrize(
@@ -55,18 +57,20 @@ def logout_token(local_logto: LocalLogto, typ: str = "logout+jwt", **changes: An
         {"sub": ""},
     ],
 )
-{{ cookiecutter.__async }}def test_an_invalid_logout_token_ends_nothing(
+async def test_an_invalid_logout_token_ends_nothing(
     client: Client, auth: Auth, local_logto: LocalLogto, changes: dict[str, Any]
 ) -> None:
-    {{ cookiecutter.__await }}auth.sign_in()
-    assert {{ cookiecutter.__await }}post(client, logout_token(local_logto, **changes)) == 400
-    assert {{ cookiecutter.__await }}is_signed_in(client)
+    await auth.sign_in()
+    assert await post(client, logout_token(local_logto, **changes)) == 400
+    assert await is_signed_in(client)
 
 
-{{ cookiecutter.__async }}def test_a_token_that_logto_did_not_sign_ends_nothing(
+async def test_a_token_that_logto_did_not_sign_ends_nothing(
     client: Client, auth: Auth, local_logto: LocalLogto
 ) -> None:
-    {{ cookiecutter.__await }}auth.sign_in()
+    await auth.sign_in()
     head, claims, signature = logout_token(local_logto).split(".")
-    assert {{ cookiecutter.__await }}post(client, f"{head}.{claims}.{signature[::-1]}") == 400
-    assert {{ cookiecutter.__await }}is_signed_in(client)
+    assert await post(client, f"{head}.{claims}.{signature[::-1]}") == 400
+    assert await is_signed_in(client)
+{% endfilter %}
+{% endfilter %}

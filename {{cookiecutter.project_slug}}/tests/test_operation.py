@@ -1,3 +1,5 @@
+{% filter replace("async ", cookiecutter.__async) %}
+{% filter replace("await ", cookiecutter.__await) %}
 """The health of the app, its log without secrets, and its static files."""
 
 import json
@@ -11,26 +13,26 @@ from conftest import Client, Start
 ACCESS_LOG = "app.server.logs"
 
 
-{{ cookiecutter.__async }}def test_the_app_is_ready(client: Client) -> None:
-    response = {{ cookiecutter.__await }}client.get("/readyz")
+async def test_the_app_is_ready(client: Client) -> None:
+    response = await client.get("/readyz")
     assert response.status_code == 200
-    state = {{ cookiecutter.__await }}response.get_json()
+    state = await response.get_json()
     assert state == {"status": "ok", "sessions": "ok"}
 
 
-{{ cookiecutter.__async }}def test_without_a_store_the_app_is_alive_but_not_ready(start: Start, tmp_path: Path) -> None:
+async def test_without_a_store_the_app_is_alive_but_not_ready(start: Start, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    app = {{ cookiecutter.__await }}start(SESSION_URL=f"sqlite:///{tmp_path / 'file' / 'sessions.sqlite3'}")
+    app = await start(SESSION_URL=f"sqlite:///{tmp_path / 'file' / 'sessions.sqlite3'}")
     for path, status in (("/healthz", 200), ("/readyz", 503)):
-        response = {{ cookiecutter.__await }}app.test_client().get(path)
+        response = await app.test_client().get(path)
         assert response.status_code == status
 
 
-{{ cookiecutter.__async }}def test_a_request_is_logged_with_its_id_and_without_its_query(
+async def test_a_request_is_logged_with_its_id_and_without_its_query(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, ACCESS_LOG)
-    response = {{ cookiecutter.__await }}client.get(
+    response = await client.get(
         "/callback?code=hush&state=hush", headers={"X-Request-ID": "from-the-proxy"}
     )
     (line,) = [record for record in caplog.records if record.name == ACCESS_LOG]
@@ -40,28 +42,28 @@ ACCESS_LOG = "app.server.logs"
     assert "hush" not in caplog.text
 
 
-{{ cookiecutter.__async }}def test_browsers_check_whether_a_static_file_has_changed(client: Client) -> None:
-    response = {{ cookiecutter.__await }}client.get("/static/style.css")
+async def test_browsers_check_whether_a_static_file_has_changed(client: Client) -> None:
+    response = await client.get("/static/style.css")
     assert response.headers["Cache-Control"] == "no-cache"
     assert response.headers["ETag"]
-    {% if cookiecutter.framework == "flask" %}
+    {% if not cookiecutter.__async %}
     response.close()
     {% endif %}
 
 
 @pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "ü", "<script>"])
-{{ cookiecutter.__async }}def test_an_id_that_is_not_safe_is_replaced(client: Client, sent: str) -> None:
-    response = {{ cookiecutter.__await }}client.get("/healthz", headers={"X-Request-ID": sent})
+async def test_an_id_that_is_not_safe_is_replaced(client: Client, sent: str) -> None:
+    response = await client.get("/healthz", headers={"X-Request-ID": sent})
     assert response.headers["X-Request-ID"] not in ("", sent)
 
 
-{{ cookiecutter.__async }}def test_each_line_of_a_json_log_is_an_object_and_a_traceback_is_a_field(
+async def test_each_line_of_a_json_log_is_an_object_and_a_traceback_is_a_field(
     start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    app = {{ cookiecutter.__await }}start(LOG_FORMAT="json")
+    app = await start(LOG_FORMAT="json")
     app.testing = False
     app.add_url_rule("/test/broken", view_func=broken)
-    {{ cookiecutter.__await }}app.test_client().get("/test/broken", headers={"X-Request-ID": "abc"})
+    await app.test_client().get("/test/broken", headers={"X-Request-ID": "abc"})
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     (error,) = [line for line in lines if line["level"] == "ERROR"]
     assert "ZeroDivisionError" in error["exception"]
@@ -69,5 +71,7 @@ ACCESS_LOG = "app.server.logs"
     assert lines[-1]["status"] == 500
 
 
-{{ cookiecutter.__async }}def broken() -> str:
+async def broken() -> str:
     return str(1 / 0)
+{% endfilter %}
+{% endfilter %}

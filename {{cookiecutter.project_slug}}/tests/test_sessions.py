@@ -1,3 +1,5 @@
+{% filter replace("async ", cookiecutter.__async) %}
+{% filter replace("await ", cookiecutter.__await) %}
 """How long a session lives, and what ends it."""
 
 from pathlib import Path
@@ -14,50 +16,50 @@ def expired(local_logto: LocalLogto, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_logto, "access_token_lifetime", 30)
 
 
-{{ cookiecutter.__async }}def test_an_expired_access_token_is_refreshed(
+async def test_an_expired_access_token_is_refreshed(
     client: Client, auth: Auth, local_logto: LocalLogto, expired: None
 ) -> None:
-    {{ cookiecutter.__await }}auth.sign_in()
+    await auth.sign_in()
     before = local_logto.requests.count(("POST", "/oidc/token"))
-    response = {{ cookiecutter.__await }}client.get("/profile")
+    response = await client.get("/profile")
     assert response.status_code == 200
     assert local_logto.requests.count(("POST", "/oidc/token")) > before
 
 
-{{ cookiecutter.__async }}def test_a_suspended_user_is_signed_out_when_the_access_token_expires(
+async def test_a_suspended_user_is_signed_out_when_the_access_token_expires(
     client: Client, auth: Auth, local_logto: LocalLogto, expired: None
 ) -> None:
-    {{ cookiecutter.__await }}auth.sign_in("bob")
+    await auth.sign_in("bob")
     local_logto.suspend("bob")
     try:
-        response = {{ cookiecutter.__await }}client.get("/profile")
+        response = await client.get("/profile")
         assert response.headers["Location"] == "/sign-in?next=/profile"
-        home = {{ cookiecutter.__await }}client.get("/")
-        assert "Bob Baker" not in {{ cookiecutter.__await }}home.get_data(as_text=True)
+        home = await client.get("/")
+        assert "Bob Baker" not in await home.get_data(as_text=True)
     finally:
         local_logto.users["bob"].suspended = False
 
 
-{{ cookiecutter.__async }}def test_without_logto_the_sign_in_is_unavailable(start: Start) -> None:
-    app = {{ cookiecutter.__await }}start(LOGTO_ENDPOINT="http://localhost:1")
-    response = {{ cookiecutter.__await }}app.test_client().get("/sign-in")
+async def test_without_logto_the_sign_in_is_unavailable(start: Start) -> None:
+    app = await start(LOGTO_ENDPOINT="http://localhost:1")
+    response = await app.test_client().get("/sign-in")
     assert response.status_code == 503
     assert response.headers["Retry-After"]
-    assert "Sign-in is unavailable" in {{ cookiecutter.__await }}response.get_data(as_text=True)
+    assert "Sign-in is unavailable" in await response.get_data(as_text=True)
 
 
-{{ cookiecutter.__async }}def test_without_a_session_store_the_sign_in_is_unavailable(
+async def test_without_a_session_store_the_sign_in_is_unavailable(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = {{ cookiecutter.__await }}start(SESSION_URL=f"sqlite:///{tmp_path}")
-    response = {{ cookiecutter.__await }}app.test_client().get("/sign-in")
+    app = await start(SESSION_URL=f"sqlite:///{tmp_path}")
+    response = await app.test_client().get("/sign-in")
     assert response.status_code == 503
     assert "Traceback" not in caplog.text
 
 
-{{ cookiecutter.__async }}def test_a_session_gets_a_new_id_at_sign_in(auth: Auth) -> None:
-    first = {{ cookiecutter.__await }}auth.sign_in()
-    second = {{ cookiecutter.__await }}auth.sign_in()
+async def test_a_session_gets_a_new_id_at_sign_in(auth: Auth) -> None:
+    first = await auth.sign_in()
+    second = await auth.sign_in()
     cookies = [session_cookie(response) for response in (first, second)]
     assert cookies[0] != cookies[1]
     assert "HttpOnly" in cookies[0]
@@ -68,3 +70,5 @@ def session_cookie(response: Response) -> str:
     name = "{{ cookiecutter.project_slug }}-session="
     (cookie,) = [c for c in response.headers.getlist("Set-Cookie") if c.startswith(name)]
     return cookie
+{% endfilter %}
+{% endfilter %}

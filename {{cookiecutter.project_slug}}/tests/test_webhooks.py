@@ -1,3 +1,5 @@
+{% filter replace("async ", cookiecutter.__async) %}
+{% filter replace("await ", cookiecutter.__await) %}
 """Logto notifies the app that a user was suspended, deleted or changed."""
 
 import hmac
@@ -13,19 +15,12 @@ from dev.local_logto import LocalLogto
 KEY = "signing-key"
 
 
-{% if cookiecutter.framework == "quart" %}
 async def post(client: Client, sent: Any, key: str = KEY) -> int:
     """Send a webhook to the app, and return the status of the response."""
     body = json.dumps(sent).encode()
     headers = {"logto-signature-sha-256": hmac.digest(key.encode(), body, "sha256").hex()}
-    return (await client.post("/webhooks/logto", data=body, headers=headers)).status_code
-{% else %}
-def post(client: Client, sent: Any, key: str = KEY) -> int:
-    """Send a webhook to the app, and return the status of the response."""
-    body = json.dumps(sent).encode()
-    headers = {"logto-signature-sha-256": hmac.digest(key.encode(), body, "sha256").hex()}
-    return client.post("/webhooks/logto", data=body, headers=headers).status_code
-{% endif %}
+    response = await client.post("/webhooks/logto", data=body, headers=headers)
+    return response.status_code
 
 
 def suspension(local_logto: LocalLogto, suspended: bool = True) -> dict[str, Any]:
@@ -33,36 +28,36 @@ def suspension(local_logto: LocalLogto, suspended: bool = True) -> dict[str, Any
     return {"event": "User.SuspensionStatus.Updated", "data": data}
 
 
-{{ cookiecutter.__async }}def test_a_suspended_user_is_signed_out(start: Start, local_logto: LocalLogto) -> None:
-    app = {{ cookiecutter.__await }}start(LOGTO_WEBHOOK_SIGNING_KEY=KEY)
+async def test_a_suspended_user_is_signed_out(start: Start, local_logto: LocalLogto) -> None:
+    app = await start(LOGTO_WEBHOOK_SIGNING_KEY=KEY)
     client, other = app.test_client(), app.test_client()
-    {{ cookiecutter.__await }}Auth(client).sign_in("alice")
-    {{ cookiecutter.__await }}Auth(other).sign_in("bob")
-    assert {{ cookiecutter.__await }}post(client, suspension(local_logto, suspended=False)) == 204
-    assert {{ cookiecutter.__await }}shown(client) == "Alice Archer"
+    await Auth(client).sign_in("alice")
+    await Auth(other).sign_in("bob")
+    assert await post(client, suspension(local_logto, suspended=False)) == 204
+    assert await shown(client) == "Alice Archer"
     # Logto may send the same event twice.
-    assert {{ cookiecutter.__await }}post(client, suspension(local_logto)) == 204
-    assert {{ cookiecutter.__await }}post(client, suspension(local_logto)) == 204
-    assert {{ cookiecutter.__await }}shown(client) == ""
-    assert {{ cookiecutter.__await }}shown(other) == "Bob Baker"
+    assert await post(client, suspension(local_logto)) == 204
+    assert await post(client, suspension(local_logto)) == 204
+    assert await shown(client) == ""
+    assert await shown(other) == "Bob Baker"
 
 
-{{ cookiecutter.__async }}def shown(client: Client) -> str:
+async def shown(client: Client) -> str:
     """Return the name of the user that the home page shows."""
-    response = {{ cookiecutter.__await }}client.get("/")
-    page = {{ cookiecutter.__await }}response.get_data(as_text=True)
+    response = await client.get("/")
+    page = await response.get_data(as_text=True)
     return next((name for name in ("Alice Archer", "Bob Baker") if name in page), "")
 
 
-{{ cookiecutter.__async }}def test_every_event_is_sent_as_a_signal(start: Start) -> None:
-    app, received = {{ cookiecutter.__await }}start(LOGTO_WEBHOOK_SIGNING_KEY=KEY), []
+async def test_every_event_is_sent_as_a_signal(start: Start) -> None:
+    app, received = await start(LOGTO_WEBHOOK_SIGNING_KEY=KEY), []
 
     def receive(sender: object, event: str, data: Any) -> None:
         received.append((event, data))
 
     with logto_event.connected_to(receive, app):
         sent = {"event": "User.Created", "data": {"id": "x"}}
-        assert {{ cookiecutter.__await }}post(app.test_client(), sent) == 204
+        assert await post(app.test_client(), sent) == 204
     assert received == [("User.Created", {"id": "x"})]
 
 
@@ -70,12 +65,14 @@ def suspension(local_logto: LocalLogto, suspended: bool = True) -> dict[str, Any
     ("sent", "key", "status"),
     [({"event": "User.Deleted"}, "other-key", 401), ([], KEY, 400), ("x" * 2**16, KEY, 413)],
 )
-{{ cookiecutter.__async }}def test_a_webhook_that_is_not_valid_is_refused(
+async def test_a_webhook_that_is_not_valid_is_refused(
     start: Start, sent: Any, key: str, status: int
 ) -> None:
-    app = {{ cookiecutter.__await }}start(LOGTO_WEBHOOK_SIGNING_KEY=KEY)
-    assert {{ cookiecutter.__await }}post(app.test_client(), sent, key) == status
+    app = await start(LOGTO_WEBHOOK_SIGNING_KEY=KEY)
+    assert await post(app.test_client(), sent, key) == status
 
 
-{{ cookiecutter.__async }}def test_without_a_key_there_is_no_webhook(client: Client) -> None:
-    assert {{ cookiecutter.__await }}post(client, {"event": "User.Created"}, key="") == 404
+async def test_without_a_key_there_is_no_webhook(client: Client) -> None:
+    assert await post(client, {"event": "User.Created"}, key="") == 404
+{% endfilter %}
+{% endfilter %}

@@ -8,21 +8,17 @@ import json
 import logging
 import secrets
 import time
-{% if cookiecutter.api_resource %}
-from collections.abc import AsyncIterator, Iterable, Mapping
-{% else %}
-from collections.abc import AsyncIterator, Mapping
-{% endif %}
+from collections.abc import AsyncIterator, {{ "Iterable, " if cookiecutter.api_resource }}Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import jwt
-{% if cookiecutter.framework == "flask" %}
+{% if not cookiecutter.__async %}
 from flask import current_app
 {% endif %}
 from logto import LogtoClient, LogtoConfig, UserInfoScope
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 from quart import current_app
 {% endif %}
 from werkzeug.local import LocalProxy
@@ -133,7 +129,7 @@ class AppLogtoClient(LogtoClient):
         """
         if token := self._getAccessToken(resource):
             return token
-        {% if cookiecutter.framework == "quart" %}
+        {% if cookiecutter.__async %}
         # If the client disconnects, the new refresh token must still be saved.
         return await asyncio.shield(self._refresh(resource))
         {% else %}

@@ -1,7 +1,7 @@
 """The public keys of Logto, kept in memory."""
 
 import asyncio
-{% if cookiecutter.framework == "flask" %}
+{% if not cookiecutter.__async %}
 import threading
 {% endif %}
 import time
@@ -21,7 +21,7 @@ class KeySet:
         self._fetch = fetch
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = self._tried_at = float("-inf")
-        self._lock = {{ "asyncio" if cookiecutter.framework == "quart" else "threading" }}.Lock()
+        self._lock = {{ "asyncio" if cookiecutter.__async else "threading" }}.Lock()
 
     @property
     def outdated(self) -> bool:
@@ -54,7 +54,7 @@ class KeySet:
     async def refresh(self, max_wait: float = MAX_WAIT) -> None:
         """Fetch the keys, or wait while another request fetches the keys. Raises TimeoutError."""
         seen = self._fetched_at
-        {% if cookiecutter.framework == "quart" %}
+        {% if cookiecutter.__async %}
         async with asyncio.timeout(max_wait):
             await self._lock.acquire()
         {% else %}

@@ -87,7 +87,7 @@ async def _verified(token: str) -> dict[str, Any]:
     """
     if not (key := current_app.config["LOGTO_WEBHOOK_SIGNING_KEY"]):
         abort(404)
-    {% if cookiecutter.framework == "flask" %}
+    {% if not cookiecutter.__async %}
     request.max_content_length = MAX_WEBHOOK_SIZE + 1  # Werkzeug cuts a longer chunked body.
     {% endif %}
     body: bytes = {{ cookiecutter.__await }}request.data
@@ -108,7 +108,7 @@ async def _verified(token: str) -> dict[str, Any]:
         ended = {{ cookiecutter.__await }}store.delete_all({"sub": sub})
         log.info("Webhook %s: sub=%s, %d sessions ended", event, sub, ended)
     app: Any = current_app._get_current_object()  # type: ignore[attr-defined, unused-ignore]
-    {% if cookiecutter.framework == "quart" %}
+    {% if cookiecutter.__async %}
     await logto_event.send_async(app, event=event, data=data, _sync_wrapper=app.ensure_async)
     {% else %}
     logto_event.send(app, event=event, data=data)

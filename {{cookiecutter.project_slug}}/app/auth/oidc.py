@@ -28,6 +28,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..config import LOOPBACK
 from ..server.logs import printable
+from ..server.stores import APP
 from .keys import KeySet
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,7 @@ PAUSE = 30.0  # Seconds after Logto did not respond, in which signed-in users do
 MAX_PAUSE = 60  # The most seconds of a `Retry-After` header that the app respects.
 SIZE_LIMIT = 2**20  # The most bytes of a response that the app reads.
 LEEWAY = 30  # Seconds that the clocks of Logto and of this machine may differ.
-# Some firewalls refuse the default User-Agent of Python's libraries.
-HEADERS = {"User-Agent": "{{ cookiecutter.project_slug }}/1.0"}
+HEADERS = {"User-Agent": f"{APP}/1.0"}  # Some firewalls refuse the default of Python's libraries.
 # aiohttp creates its TLS context at the import, before `.env` sets SSL_CERT_FILE.
 _tls = functools.cache(ssl.create_default_context)
 REQUIRED = ("iss", "aud", "iat", "exp")

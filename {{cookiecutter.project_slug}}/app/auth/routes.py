@@ -120,11 +120,10 @@ async def _finish_sign_in(attempt: dict[str, str], target: str) -> Response:
     except LogtoUnavailable as fault:
         return {{ cookiecutter.__await }}logto_unavailable(fault, retry)
     log.info("Signed in: sub=%s", user["sub"])
-    {% if cookiecutter.framework == "quart" %}
     app: Any = current_app._get_current_object()  # type: ignore[attr-defined, unused-ignore]
+    {% if cookiecutter.__async %}
     await user_signed_in.send_async(app, user=current_user, _sync_wrapper=app.ensure_async)
     {% else %}
-    app: Any = current_app._get_current_object()  # type: ignore[attr-defined, unused-ignore]
     user_signed_in.send(app, user=current_user)
     {% endif %}
     if str(current_app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":

@@ -10,12 +10,12 @@ from functools import partial, wraps
 from typing import Any, ParamSpec, overload
 
 from blinker import signal
-from {{ cookiecutter.framework }} import current_app, g, jsonify, redirect, request, url_for{{ ", websocket" if cookiecutter.framework == "quart" }}
+from {{ cookiecutter.framework }} import current_app, g, jsonify, redirect, request, url_for{{ ", websocket" if cookiecutter.__async }}
 from {{ cookiecutter.framework }}.typing import ResponseReturnValue
 from werkzeug.local import LocalProxy
 
 from ..server.errors import problem, this_page, wants_json
-from ..server.headers import {{ "from_own_site, " if cookiecutter.framework == "quart" }}is_visit
+from ..server.headers import {{ "from_own_site, " if cookiecutter.__async }}is_visit
 from ..server.sessions import session, to_own_host
 from ..server.stores import StoreUnavailable
 from .client import logto
@@ -114,7 +114,7 @@ def sign_in_required(view: Callable[P, Any] | None = None, *, role: str | None =
 
     @wraps(view)
     {{ cookiecutter.__async }}def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
-        {% if cookiecutter.framework == "quart" %}
+        {% if cookiecutter.__async %}
         # A page of another site can open a WebSocket with the user's cookies.
         if websocket and not from_own_site(websocket):
             return "", 403
@@ -122,14 +122,14 @@ def sign_in_required(view: Callable[P, Any] | None = None, *, role: str | None =
         if not current_user:
             return {{ cookiecutter.__await }}ask_to_sign_in()
         if logto.refresh_due():
-            {% if cookiecutter.framework == "quart" %}
+            {% if cookiecutter.__async %}
             await logto.keep_alive()
             {% else %}
             current_app.ensure_sync(logto.keep_alive)()
             {% endif %}
         if role is not None and role not in current_user.roles:
             return {{ cookiecutter.__await }}problem(403, "role_missing", role=role)
-        return {{ cookiecutter.__await }}current_app.{{ "ensure_async" if cookiecutter.framework == "quart" else "ensure_sync" }}(view)(*args, **kwargs)
+        return {{ cookiecutter.__await }}current_app.{{ "ensure_async" if cookiecutter.__async else "ensure_sync" }}(view)(*args, **kwargs)
 
     return guarded
 

@@ -1,3 +1,5 @@
+{% filter replace("async ", cookiecutter.__async) %}
+{% filter replace("await ", cookiecutter.__await) %}
 """Error responses: a page for users, and JSON for scripts, without internal details."""
 
 import logging
@@ -5,15 +7,11 @@ import secrets
 from typing import Any
 from urllib.parse import quote
 
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, current_app, jsonify, render_template, request{{ ", websocket" if cookiecutter.framework == "quart" }}
+from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, current_app, jsonify, render_template, request{{ ", websocket" if cookiecutter.__async }}
 {% if cookiecutter.api_resource %}
 from {{ cookiecutter.framework }}.wrappers import Request
 {% endif %}
-{% if cookiecutter.api_resource %}
-from werkzeug.exceptions import BadRequest, HTTPException
-{% else %}
-from werkzeug.exceptions import HTTPException
-{% endif %}
+from werkzeug.exceptions import {{ "BadRequest, " if cookiecutter.api_resource }}HTTPException
 
 from .stores import StoreUnavailable
 
@@ -24,7 +22,7 @@ QUERY_CHARACTERS = "!$%&'()*+,/:;=?@"  # Allowed in a query (RFC 3986, 3.4), plu
 
 def wants_json() -> bool:
     """Return whether the request prefers JSON to a page."""
-    {% if cookiecutter.framework == "quart" %}
+    {% if cookiecutter.__async %}
     if websocket:
         return True
     {% endif %}
@@ -39,7 +37,7 @@ def wants_json() -> bool:
 def this_page() -> str:
     """Return the path and query to return to. If the request is a form, return the home page."""
     home = str(current_app.config["HOME_PATH"])
-    if {{ "websocket or " if cookiecutter.framework == "quart" }}request.method not in ("GET", "HEAD"):
+    if {{ "websocket or " if cookiecutter.__async }}request.method not in ("GET", "HEAD"):
         return home
     # `request.path` is already decoded, so quote it again.
     path = home + quote(request.path).lstrip("/")
@@ -47,13 +45,13 @@ def this_page() -> str:
     return f"{path}?{query}" if query else path
 
 
-{{ cookiecutter.__async }}def problem(status: int, case: str, *, retry: str | None = None, **shown: Any) -> Response:
+async def problem(status: int, case: str, *, retry: str | None = None, **shown: Any) -> Response:
     """Return an error page, or JSON if the request prefers JSON.
 
     Takes the HTTP status, the name of a case in `templates/problems.txt`, the path of the link "Try
     again", and values that the text of the case shows.
     """
-    text = {{ cookiecutter.__await }}render_template("problems.txt", case=case, **shown)
+    text = await render_template("problems.txt", case=case, **shown)
     title, _, message = text.strip().partition("\n")
     if wants_json():
         response = jsonify(error=case, message=message)
@@ -65,10 +63,10 @@ def this_page() -> str:
             log.info("The user sees the problem %s with the ID %s", case, texts["reference"])
         try:
             known = case != "store_unavailable"  # Whether the app knows who is signed in.
-            page = {{ cookiecutter.__await }}render_template("problem.html", navigation=known, **texts)
+            page = await render_template("problem.html", navigation=known, **texts)
         except Exception:
             # The store is down or the navigation has a mistake, so show no navigation.
-            page = {{ cookiecutter.__await }}render_template("problem.html", navigation=False, **texts)
+            page = await render_template("problem.html", navigation=False, **texts)
         response = Response(page, mimetype="text/html")
     response.status_code = status
     if status == 503:
@@ -76,13 +74,13 @@ def this_page() -> str:
     return response
 
 
-{{ cookiecutter.__async }}def store_unavailable(error: StoreUnavailable) -> Response:
+async def store_unavailable(error: StoreUnavailable) -> Response:
     """Show that the session store does not work, and log the reason."""
     log.error("The session store is unavailable: %s", error)
-    return {{ cookiecutter.__await }}problem(503, "store_unavailable", retry=this_page())
+    return await problem(503, "store_unavailable", retry=this_page())
 
 
-{{ cookiecutter.__async }}def http_error(error: HTTPException) -> Response:
+async def http_error(error: HTTPException) -> Response:
     """Show the framework's errors (404, 405, 500, ...) in the app's style."""
     {% if cookiecutter.api_resource %}
     # A refused access token has an error code of RFC 6750.
@@ -94,7 +92,7 @@ def this_page() -> str:
     if description == type(error).description:
         description = None  # The text in `problems.txt` replaces the framework's text.
     retry = this_page() if status >= 500 else None
-    response = {{ cookiecutter.__await }}problem(status, case, retry=retry, description=description)
+    response = await problem(status, case, retry=retry, description=description)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -105,9 +103,9 @@ def this_page() -> str:
 class JSONRequest(Request):
     """A request whose `get_json` raises BadRequest for every body that is not valid JSON."""
 
-    {{ cookiecutter.__async }}def get_json(self, *args: Any, **kwargs: Any) -> Any:
+    async def get_json(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return {{ cookiecutter.__await }}super().get_json(*args, **kwargs)
+            return await super().get_json(*args, **kwargs)
         except (RecursionError, UnicodeDecodeError):
             message = "The JSON is not in UTF-8, or is nested too deeply."
             raise BadRequest(message) from None
@@ -121,3 +119,5 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     {% endif %}
     app.register_error_handler(StoreUnavailable, store_unavailable)
     app.register_error_handler(HTTPException, http_error)
+{% endfilter %}
+{% endfilter %}

@@ -1,13 +1,13 @@
 """The app's URL, response headers, and protection against requests from other sites."""
 
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 import asyncio
 {% endif %}
 import mimetypes
 import re
 from collections.abc import Callable
 from contextlib import suppress
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 from functools import partial
 {% endif %}
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")  # Methods that change nothing (RFC 9110, 9.2.1).
 HEALTH = ("/healthz", "/readyz")  # A load balancer requests these by IP address.
 HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]*")
-SPACES = re.compile(r{{ "b" if cookiecutter.framework == "quart" }}"[ \t]{2,}")
+SPACES = re.compile(r{{ "b" if cookiecutter.__async }}"[ \t]{2,}")
 
 
 def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
@@ -52,7 +52,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     ).headers
     own, root = urlsplit(app.config["ORIGIN"]), app.config["HOME_PATH"].rstrip("/")
     # `url_for` needs this outside of a request.
-    {% if cookiecutter.framework == "quart" %}
+    {% if cookiecutter.__async %}
     app.config.update(SERVER_NAME=own.netloc, PREFER_SECURE_URLS=https)
     app.url_map.bind = partial(app.url_map.bind, script_name=root)  # type: ignore[method-assign]
     asgi_app = app.asgi_app
@@ -133,7 +133,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
         # granian drops the connection if the request body is unread. Behind a proxy, that breaks
         # another user's request. So read the rest of the body.
         if request.content_length or "Transfer-Encoding" in request.headers:
-            {% if cookiecutter.framework == "quart" %}
+            {% if cookiecutter.__async %}
             with suppress(HTTPException, TimeoutError):
                 async with asyncio.timeout(5):
                     await request.get_data()

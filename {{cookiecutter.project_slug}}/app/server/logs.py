@@ -8,12 +8,12 @@ import time
 from typing import Any
 from urllib.parse import quote
 
-{% if cookiecutter.framework == "flask" %}
+{% if not cookiecutter.__async %}
 from flask import Flask, Response, g, has_request_context, request
 from flask.signals import request_finished, request_started
 {% endif %}
 from pythonjsonlogger.json import JsonFormatter
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 from quart import Quart, Response, g, has_request_context, request
 from quart.signals import request_finished, request_started
 {% endif %}
@@ -46,7 +46,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     server = logging.getLogger("_granian")
     server.handlers.clear()
     server.propagate = True
-    {% if cookiecutter.framework == "quart" %}
+    {% if cookiecutter.__async %}
     # The development server repeats its URL, and writes a second line for every request.
     app.logger.addFilter(lambda record: not str(record.msg).startswith(("%(h)s ", "Running on ")))
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -1,16 +1,18 @@
+{% filter replace("async ", cookiecutter.__async) %}
+{% filter replace("await ", cookiecutter.__await) %}
 """The framework's session, kept on the server. The browser holds a random ID and nothing else."""
 
 import hashlib
 import re
 import secrets
 import time
-{% if cookiecutter.framework == "flask" %}
+{% if not cookiecutter.__async %}
 import weakref
 {% endif %}
 from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 from quart import Quart, Response, current_app, redirect, request
 from quart import session as framework_session
 from quart.sessions import SessionInterface, SessionMixin
@@ -93,11 +95,11 @@ class Session(dict[str, Any], SessionMixin):
         self.key = self.cookie = self.owner = self.saved = None
         self.clear()
 
-    {{ cookiecutter.__async }}def commit(self) -> None:
+    async def commit(self) -> None:
         """Save only the changed entries, so that parallel requests keep their changes."""
         if self.old_key:
             # If another request has deleted the session, the browser already has a newer cookie.
-            self.ended |= {{ cookiecutter.__await }}store.delete(self.old_key)
+            self.ended |= await store.delete(self.old_key)
             self.old_key = None
         before = self.saved or {}
         changed = {k: v for k, v in self.items() if k not in before or before[k] != v}
@@ -106,18 +108,18 @@ class Session(dict[str, Any], SessionMixin):
             return
         saved = _copy(self)
         if self.key:
-            {{ cookiecutter.__await }}store.update(self.key, changed, removed)
+            await store.update(self.key, changed, removed)
         else:
             self.cookie = secrets.token_urlsafe(32)
             self.key = store_key(self.cookie)
             lifetime = int(current_app.permanent_session_lifetime.total_seconds())
-            {{ cookiecutter.__await }}store.create(self.key, saved, lifetime, self.owner or {})
+            await store.create(self.key, saved, lifetime, self.owner or {})
         self.saved = saved
 
-    {{ cookiecutter.__async }}def reload(self) -> None:
+    async def reload(self) -> None:
         """Save the changes, and load changes of other requests. An ended session becomes empty."""
-        {{ cookiecutter.__await }}self.commit()
-        self.saved = {{ cookiecutter.__await }}store.load(self.key) if self.key else None
+        await self.commit()
+        self.saved = await store.load(self.key) if self.key else None
         self.clear()
         self.update(_copy(self.saved or {}))
 
@@ -148,7 +150,7 @@ class StoreSessionInterface(SessionInterface):
         host_only = self.get_cookie_secure(app) and path == "/" and not domain
         return ("__Host-" if host_only else "") + super().get_cookie_name(app)
 
-    {{ cookiecutter.__async }}def open_session(self, app: {{ cookiecutter.framework | capitalize }}, request: Request) -> Session:
+    async def open_session(self, app: {{ cookiecutter.framework | capitalize }}, request: Request) -> Session:
         cookie = request.cookies.get(self.get_cookie_name(app), "")
         # Static files need no session, and the page for a failed store needs the style sheet.
         static = request.path.startswith(f"{app.static_url_path}/")
@@ -156,7 +158,7 @@ class StoreSessionInterface(SessionInterface):
             return Session()
         key = store_key(cookie)
         try:
-            data = {{ cookiecutter.__await }}store.load(key)
+            data = await store.load(key)
         except StoreUnavailable as reason:
             return UnavailableSession(reason)
         # Never use an ID that this app did not issue. The new session gets a new ID.
@@ -172,15 +174,15 @@ class StoreSessionInterface(SessionInterface):
                 session["used_at"] = time.time()
         return session
 
-    {{ cookiecutter.__async }}def save_session(  # type: ignore[override]
+    async def save_session(  # type: ignore[override]
         self, app: {{ cookiecutter.framework | capitalize }}, session: Session, response: Response
     ) -> None:
         failure: Response | None = None
         try:
-            {{ cookiecutter.__await }}session.commit()
+            await session.commit()
         except StoreUnavailable as error:
-            failure = {{ cookiecutter.__await }}store_unavailable(error)
-        {% if cookiecutter.framework == "quart" %}
+            failure = await store_unavailable(error)
+        {% if cookiecutter.__async %}
         if response is None:
             return  # The end of a WebSocket, which can set no cookie.
         {% endif %}
@@ -190,7 +192,7 @@ class StoreSessionInterface(SessionInterface):
                 response.headers.pop(name, None)
             response.status_code = failure.status_code
             response.headers.update(failure.headers)
-            response.set_data({{ cookiecutter.__await }}failure.get_data())
+            response.set_data(await failure.get_data())
         elif session.cookie:
             lifetime = app.permanent_session_lifetime if session.permanent else None
             attributes = cookie_attributes(app, max_age=lifetime)
@@ -204,9 +206,11 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     opened = open_store(app.config["SESSION_URL"], app.instance_path, app.config["SESSION_PREFIX"])
     app.extensions["session_store"] = opened
     app.session_interface = cast(Any, StoreSessionInterface())
-    {% if cookiecutter.framework == "quart" %}
+    {% if cookiecutter.__async %}
     app.after_serving(opened.close)
     {% else %}
     # Flask has no signal for the end of the app.
     weakref.finalize(app, opened.close)
     {% endif %}
+{% endfilter %}
+{% endfilter %}

@@ -1,10 +1,12 @@
+{% filter replace("async ", cookiecutter.__async) %}
+{% filter replace("await ", cookiecutter.__await) %}
 """The session stores: SQLite for one machine, Redis for several machines.
 
 Both stores keep a session as JSON, with the framework's tags for `datetime`, `UUID` and others,
 until its time to live ends. All methods can raise `StoreUnavailable`. All times are in seconds.
 """
 
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 import asyncio
 {% endif %}
 import json
@@ -18,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-{% if cookiecutter.framework == "quart" %}
+{% if cookiecutter.__async %}
 from quart.sessions import session_json_serializer as tagged
 from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
@@ -28,7 +30,7 @@ from flask.sessions import session_json_serializer as tagged
 from redis import BlockingConnectionPool, Redis, RedisCluster, exceptions
 {% endif %}
 from redis.backoff import NoBackoff
-{% if cookiecutter.framework == "flask" %}
+{% if not cookiecutter.__async %}
 from redis.retry import Retry
 {% endif %}
 
@@ -68,7 +70,7 @@ class SQLiteStore:
     def __init__(self, path: Path, prefix: str) -> None:
         self.path = path
         self._prefix = prefix
-        {% if cookiecutter.framework == "quart" %}
+        {% if cookiecutter.__async %}
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1)  # SQLite has one writer at a time.
@@ -76,54 +78,54 @@ class SQLiteStore:
         self._idle: list[sqlite3.Connection] = []
         {% endif %}
 
-    {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
+    async def load(self, key: str) -> dict[str, Any] | None:
         """Return the session under the key, or None if there is none or it has expired."""
         found = "SELECT data FROM sessions WHERE key = ? AND expires_at > ?"
-        rows = {{ cookiecutter.__await }}self._execute(found, self._prefix + key, time.time())
+        rows = await self._execute(found, self._prefix + key, time.time())
         return _loads(rows[0][0]) if rows else None
 
-    {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
+    async def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
         """Save a new session for `ttl` seconds. `delete_all` finds the session by `index`."""
         key, now, text = self._prefix + key, time.time(), tagged.dumps(data)
         row = (key, text, now + ttl, index.get("sub"), index.get("sid"))
-        {{ cookiecutter.__await }}self._execute("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)", *row)
+        await self._execute("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)", *row)
         # Delete only some expired rows at a time, so that the write lock is held for a short time.
         old = "SELECT rowid FROM sessions WHERE expires_at <= ? LIMIT 100"
-        {{ cookiecutter.__await }}self._execute(f"DELETE FROM sessions WHERE rowid IN ({old})", now)
+        await self._execute(f"DELETE FROM sessions WHERE rowid IN ({old})", now)
 
-    {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
+    async def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
         """Set and remove these entries in one step. Do nothing if the session has ended."""
         merged = "UPDATE sessions SET data = merged(data, ?, ?) WHERE key = ?"
         changes = (tagged.dumps(changed), tagged.dumps(removed))
-        {{ cookiecutter.__await }}self._execute(merged, *changes, self._prefix + key)
+        await self._execute(merged, *changes, self._prefix + key)
 
-    {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
+    async def delete(self, key: str) -> bool:
         """Delete a session or a lock. Return whether it existed: of two calls, one returns True."""
         ended = "DELETE FROM sessions WHERE key = ?"
-        return bool({{ cookiecutter.__await }}self._execute(ended, self._prefix + key))
+        return bool(await self._execute(ended, self._prefix + key))
 
-    {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
+    async def delete_all(self, index: Index) -> int:
         """End all sessions with this `sid`, and those of this `sub` that have no `sid`. Without a
         `sid`, end all sessions of this `sub`. Return how many sessions have ended."""
         sid, sub = index.get("sid"), index.get("sub")
         which = "(sid = ?2 OR (sub = ?3 AND sid IS NULL))" if sid else "sub = ?3"
         ended = f"DELETE FROM sessions WHERE {which} AND key LIKE ?1"
-        return int({{ cookiecutter.__await }}self._execute(ended, f"{self._prefix}%", sid, sub))
+        return int(await self._execute(ended, f"{self._prefix}%", sid, sub))
 
-    {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
+    async def lock(self, key: str, ttl: int) -> bool:
         """Take a lock for `ttl` seconds, or until `delete`. Return False if it is already taken."""
         taken = """INSERT INTO sessions VALUES (?1, '', ?2 + ?3, NULL, NULL) ON CONFLICT (key)
             DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?2"""
-        return bool({{ cookiecutter.__await }}self._execute(taken, self._prefix + key, time.time(), ttl))
+        return bool(await self._execute(taken, self._prefix + key, time.time(), ttl))
 
-    {{ cookiecutter.__async }}def ping(self) -> None:
+    async def ping(self) -> None:
         """Check that the store can be written."""
         # SQLite writes nothing if a statement changes no row.
-        {{ cookiecutter.__await }}self._execute("REPLACE INTO sessions VALUES ('ping', '', 0, NULL, NULL)")
+        await self._execute("REPLACE INTO sessions VALUES ('ping', '', 0, NULL, NULL)")
 
-    {{ cookiecutter.__async }}def close(self) -> None:
+    async def close(self) -> None:
         """Close all connections."""
-        {% if cookiecutter.framework == "quart" %}
+        {% if cookiecutter.__async %}
         self._thread.shutdown()
         for connection in filter(None, [self._reader, self._writer]):
             connection.close()
@@ -132,7 +134,7 @@ class SQLiteStore:
             self._idle.pop().close()
         {% endif %}
 
-    {% if cookiecutter.framework == "quart" %}
+    {% if cookiecutter.__async %}
     async def _execute(self, sql: str, *values: Any) -> Any:
         """Run one statement as a transaction. Return the rows, or the number of changed rows."""
         # With write-ahead logging, a read never waits. In a thread it would take ten times as long.
@@ -223,7 +225,7 @@ class RedisStore:
         self.options: dict[str, Any] = {"retry": again, "decode_responses": True}
         self.options |= {"socket_timeout": TIME_LIMIT, "socket_connect_timeout": TIME_LIMIT}
         self.options["max_connections"] = CONNECTIONS
-        {% if cookiecutter.framework == "quart" %}
+        {% if cookiecutter.__async %}
         self._turns = asyncio.Semaphore(CONNECTIONS)
         {% else %}
         self._threads = ThreadPoolExecutor(CONNECTIONS)
@@ -234,7 +236,7 @@ class RedisStore:
         """The client, created at the first use: a client for a cluster may connect immediately."""
         if self._cluster:
             return RedisCluster.from_url(self._url, **self.options)
-        {% if cookiecutter.framework == "quart" %}
+        {% if cookiecutter.__async %}
         return Redis.from_url(self._url, **self.options)
         {% else %}
         # If all connections are in use, a request waits for a free connection and does not fail.
@@ -242,11 +244,11 @@ class RedisStore:
         return Redis.from_pool(pool)
         {% endif %}
 
-    {{ cookiecutter.__async }}def load(self, key: str) -> dict[str, Any] | None:
-        entries = {{ cookiecutter.__await }}self._call("hgetall", self._name("session", key))
+    async def load(self, key: str) -> dict[str, Any] | None:
+        entries = await self._call("hgetall", self._name("session", key))
         return {name: _loads(value) for name, value in entries.items()} or None
 
-    {{ cookiecutter.__async }}def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
+    async def create(self, key: str, data: dict[str, Any], ttl: int, index: Index) -> None:
         name, now = self._name("session", key), time.time()
         sub, sid = index.get("sub"), index.get("sid")
         kinds = {"sub": sub, "sid" if sid else "no-sid": sid or sub}
@@ -262,55 +264,55 @@ class RedisStore:
             pipeline.expire(name, ttl)
             return pipeline.execute()
 
-        {{ cookiecutter.__await }}self._run(save)
+        await self._run(save)
 
-    {{ cookiecutter.__async }}def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
+    async def update(self, key: str, changed: dict[str, Any], removed: list[str]) -> None:
         values = [text for item in changed.items() for text in (item[0], tagged.dumps(item[1]))]
         args = [self._name("session", key), len(values), *values, *removed]
-        {{ cookiecutter.__await }}self._call("eval", self.UPDATE, 1, *args)
+        await self._call("eval", self.UPDATE, 1, *args)
 
-    {{ cookiecutter.__async }}def delete(self, key: str) -> bool:
-        return bool({{ cookiecutter.__await }}self._call("delete", self._name("session", key)))
+    async def delete(self, key: str) -> bool:
+        return bool(await self._call("delete", self._name("session", key)))
 
-    {{ cookiecutter.__async }}def delete_all(self, index: Index) -> int:
+    async def delete_all(self, index: Index) -> int:
         sub, sid, ended = index.get("sub"), index.get("sid"), 0
         for kind, value in {"sid": sid, "no-sid": sub}.items() if sid else [("sub", sub)]:
             index_name = self._name(kind, value)
-            for name in {{ cookiecutter.__await }}self._call("zrange", index_name, 0, -1):
-                ended += {{ cookiecutter.__await }}self._call("delete", name)
-                {{ cookiecutter.__await }}self._call("zrem", index_name, name)
+            for name in await self._call("zrange", index_name, 0, -1):
+                ended += await self._call("delete", name)
+                await self._call("zrem", index_name, name)
         return ended
 
-    {{ cookiecutter.__async }}def lock(self, key: str, ttl: int) -> bool:
+    async def lock(self, key: str, ttl: int) -> bool:
         name, owner = self._name("session", key), secrets.token_hex(8)
-        if {{ cookiecutter.__await }}self._call("set", name, owner, nx=True, ex=ttl):
+        if await self._call("set", name, owner, nx=True, ex=ttl):
             return True
         # A first attempt may have taken the lock although its response was lost.
-        return bool({{ cookiecutter.__await }}self._call("get", name) == owner)
+        return bool(await self._call("get", name) == owner)
 
-    {{ cookiecutter.__async }}def ping(self) -> None:
-        {{ cookiecutter.__await }}self._call("set", self._name("ping", secrets.token_hex(4)), "", ex=1)
+    async def ping(self) -> None:
+        await self._call("set", self._name("ping", secrets.token_hex(4)), "", ex=1)
 
-    {{ cookiecutter.__async }}def info(self) -> list[dict[str, Any]]:
+    async def info(self) -> list[dict[str, Any]]:
         """Return the response to INFO of each Redis server."""
         nodes = {"target_nodes": RedisCluster.PRIMARIES} if self._cluster else {}
-        found = {{ cookiecutter.__await }}self._call("info", **nodes)
+        found = await self._call("info", **nodes)
         return [found] if "redis_version" in found else list(found.values())
 
-    {{ cookiecutter.__async }}def close(self) -> None:
+    async def close(self) -> None:
         if client := vars(self).get("_redis"):
-            {{ cookiecutter.__await }}client.{{ "aclose" if cookiecutter.framework == "quart" else "close" }}()
+            await client.{{ "aclose" if cookiecutter.__async else "close" }}()
 
     def _name(self, kind: str, value: str | None) -> str:
         return f"{APP}:{kind}:{self._prefix}{value}"
 
-    {{ cookiecutter.__async }}def _call(self, command: str, *args: Any, **options: Any) -> Any:
-        return {{ cookiecutter.__await }}self._run(lambda: getattr(self._redis, command)(*args, **options))
+    async def _call(self, command: str, *args: Any, **options: Any) -> Any:
+        return await self._run(lambda: getattr(self._redis, command)(*args, **options))
 
-    {{ cookiecutter.__async }}def _run(self, send: Callable[[], Any]) -> Any:
+    async def _run(self, send: Callable[[], Any]) -> Any:
         """Return the result of `send`. The time limit includes the wait for a connection."""
         try:
-            {% if cookiecutter.framework == "quart" %}
+            {% if cookiecutter.__async %}
             async with asyncio.timeout(TIME_LIMIT + 1), self._turns:
                 return await send()
             {% else %}
@@ -340,3 +342,5 @@ def open_store(url: str, folder: str, prefix: str) -> Store:
     if url.startswith("sqlite:///"):
         return SQLiteStore(Path(folder, url.removeprefix("sqlite:///")), prefix)
     return RedisStore(url, prefix)
+{% endfilter %}
+{% endfilter %}
