@@ -1,16 +1,21 @@
 """Print the next steps. The project is complete by now, so this hook never fails."""
 
-import json
 import os
 import sys
-from collections.abc import Mapping
 
-# tojson escapes quotes and all characters that are not ASCII, so no answer can end this literal.
-ANSWERS = json.loads(
-    r"""
-{{ cookiecutter | tojson }}
-""".strip()
-)
+# The check before the bake rejects quotes and backslashes, so no answer can end its literal.
+ANSWERS = {
+    "project_name": "{{ cookiecutter.project_name }}",
+    "project_slug": "{{ cookiecutter.project_slug }}",
+    "framework": "{{ cookiecutter.framework }}",
+}
+
+# Cookiecutter sets the output folder; cruft does not.
+HAS_OUTPUT_FOLDER = "{{ '_output_dir' in cookiecutter }}" == "True"
+
+# `quoted` does not change these characters. They are listed here because the import of regular
+# expressions takes longer than the rest of the hook.
+PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + os.sep)
 
 NEXT_STEPS = """
 {name} is ready.
@@ -31,7 +36,7 @@ NEXT_STEPS = """
 """
 
 
-def next_steps(answers: Mapping[str, str], folder: str, *, windows: bool, colour: bool) -> str:
+def next_steps(answers: dict[str, str], folder: str, *, windows: bool, colour: bool) -> str:
     """Return how to run the project in `folder`, in 24 lines of 80 columns.
 
     `folder` is quoted for the shell. `colour` makes the headings bold.
@@ -59,8 +64,8 @@ def shown_folder() -> str:
     """Return the project's path from the user's folder, or its full path if that is not known."""
     here = os.getcwd()  # noqa: PTH109, importing pathlib takes longer than the rest of the hook
     if here == os.environ.get("PWD", "") + os.sep + ANSWERS["project_slug"]:
-        return str(ANSWERS["project_slug"])
-    return quoted(here, windows=os.name == "nt")
+        return ANSWERS["project_slug"]
+    return here if PLAIN.issuperset(here) else quoted(here, windows=os.name == "nt")
 
 
 def quoted(path: str, *, windows: bool) -> str:
@@ -77,7 +82,7 @@ def quoted(path: str, *, windows: bool) -> str:
 
 def is_for_comparison() -> bool:
     """Return whether cruft bakes in a temporary folder, to compare an update."""
-    if "_output_dir" in ANSWERS:
+    if HAS_OUTPUT_FOLDER:
         return False
     import tempfile
 

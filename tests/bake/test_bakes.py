@@ -16,7 +16,6 @@ import yaml
 from answers import (
     FILLED,
     ROOT,
-    SETTINGS,
     TEMPLATE,
     Answer,
     Answers,
@@ -32,7 +31,7 @@ from conftest import Bake, baked_without_hooks
 pytestmark = pytest.mark.xdist_group("bakes")
 
 # Files with the Jinja of the app. A bake does not change them.
-APP_JINJA = [*SETTINGS["_copy_without_render"], "app/templates/*"]
+APP_JINJA = ["dev/templates/*", "app/templates/*"]
 
 # GitHub workflows contain ${{ ... }}. The name cookiecutter-logto may be in any file.
 LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|cookiecutter(?!-logto)")

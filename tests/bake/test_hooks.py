@@ -91,15 +91,18 @@ def test_an_accepted_name_needs_no_escaping_in_double_quotes(name: str) -> None:
     assert yaml.safe_load(f"name: {quoted}") == {"name": name}
 
 
-@pytest.mark.parametrize("hook", ["pre_gen_project", "post_gen_project"])
-def test_a_hook_reads_the_answers_unchanged(hook: str) -> None:
-    @UNHURRIED
-    @given(st.text(st.characters()) | st.text("\"'\\\n\r{}%#`$") | st.none() | st.booleans())
-    def check(answer: str | bool | None) -> None:
-        variables = DEFAULTS | {"project_name": answer, "catalog_owner": answer}
-        assert variables == import_hook(hook, variables).ANSWERS
+@UNHURRIED
+@given(st.text(st.characters()) | st.text("\"'\\\n\r{}%#`$") | st.none() | st.booleans())
+def test_the_check_reads_every_answer_unchanged(answer: str | bool | None) -> None:
+    variables = DEFAULTS | {"project_name": answer, "catalog_owner": answer}
+    assert variables == import_hook("pre_gen_project", variables).ANSWERS
 
-    check()
+
+@UNHURRIED
+@given(st.from_regex(CHECK.RULES["project_name"].pattern, fullmatch=True))
+def test_the_next_steps_read_every_accepted_name_unchanged(name: str) -> None:
+    hook = import_hook("post_gen_project", DEFAULTS | {"project_name": name})
+    assert hook.ANSWERS["project_name"] == name
 
 
 # The message when answers are rejected
@@ -437,8 +440,13 @@ def test_the_hooks_run_on_every_python(run_hook: Run, version: str) -> None:
         assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("hook", ["pre_gen_project", "post_gen_project"])
-def test_with_good_answers_a_hook_imports_only_json(hook: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hook", "modules"),
+    [("pre_gen_project", "json, os, collections.abc"), ("post_gen_project", "os")],
+)
+def test_with_good_answers_a_hook_imports_few_modules(
+    hook: str, modules: str, tmp_path: Path
+) -> None:
     script = tmp_path / "hook.py"
     project = tmp_path / DEFAULTS["project_slug"]
     project.mkdir()
@@ -455,4 +463,4 @@ def test_with_good_answers_a_hook_imports_only_json(hook: str, tmp_path: Path) -
         )
         return {line.split("|")[2].strip() for line in done.stderr.splitlines()}
 
-    assert imported_by(str(script)) <= imported_by("-c", "import json, os, collections.abc")
+    assert imported_by(str(script)) <= imported_by("-c", f"import {modules}")

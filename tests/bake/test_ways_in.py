@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from answers import ROOT, TEMPLATE, Answers
+from answers import ROOT, SETTINGS, TEMPLATE, Answers
 from conftest import Bake, BakedProject, environment
 from cookiecutter.generate import generate_context
 from cookiecutter.prompt import prompt_for_config
@@ -330,10 +330,18 @@ def test_skipping_existing_files_overwrites_files_that_are_copied_unrendered(
 ) -> None:
     # Cookiecutter does not skip these files, which is a bug. So pages of the app, which a team
     # edits, use raw blocks instead. When Cookiecutter fixes the bug, they need no raw blocks.
-    page = edited_project / "dev/templates/home.html"
-    page.write_text("mine\n", "utf-8")
+    copied = [edited_project / name for name in ("dev/templates/home.html", "dev/oidc.py")]
+    for path in copied:
+        path.write_text("mine\n", "utf-8")
     run(str(ROOT), "--no-input", "--overwrite-if-exists", "--skip-if-file-exists")
-    assert page.read_text("utf-8") != "mine\n"
+    for path in copied:
+        assert path.read_text("utf-8") != "mine\n"
+
+
+def test_only_files_that_a_team_leaves_alone_are_copied_unrendered() -> None:
+    for pattern in SETTINGS["_copy_without_render"]:
+        assert list(TEMPLATE.glob(pattern)), pattern
+        assert pattern.startswith(("app/auth/", "app/server/", "logto_setup/", "dev/")), pattern
 
 
 def test_bad_answers_leave_an_existing_project_unchanged(run: Run, edited_project: Path) -> None:
