@@ -39,6 +39,16 @@ def cookiecutter(template: Path, folder: Path, *answers: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+def old_template(commit: str, folder: Path) -> Path:
+    """Write the files of this repository at a commit into a folder, and return the folder."""
+    folder.mkdir()
+    archive = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", commit], check=True, capture_output=True
+    ).stdout
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    return folder
+
+
 def bake(folder: Path, *answers: str) -> Path:
     """Bake the template into an empty folder, and return the folder of the project."""
     shutil.rmtree(folder, ignore_errors=True)
