@@ -11,7 +11,7 @@ ANSWERS = {
 }
 
 # Cookiecutter sets the output folder; cruft does not.
-HAS_OUTPUT_FOLDER = "{{ '_output_dir' in cookiecutter }}" == "True"
+HAS_OUTPUT_FOLDER = bool("{{ 'yes' if '_output_dir' in cookiecutter else '' }}")
 
 # `quoted` does not change these characters. They are listed here because the import of regular
 # expressions takes longer than the rest of the hook.
