@@ -121,6 +121,7 @@ COMPUTED = (
     "__reserved_slugs",
     "__version",
     "__name_slug",
+    "__framework",
     "__async",
     "__await",
     "__logto_endpoint",

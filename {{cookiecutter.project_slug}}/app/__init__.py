@@ -1,15 +1,15 @@
-"""{{ cookiecutter.project_name }}: a {{ cookiecutter.framework | capitalize }} app whose users sign in with Logto."""
+"""{{ cookiecutter.project_name }}: a {{ cookiecutter.__framework }} app whose users sign in with Logto."""
 
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
+from {{ cookiecutter.framework }} import {{ cookiecutter.__framework }}
 
 from . import {{ "api, " if cookiecutter.api_resource }}auth, pages
 from .config import Config
 from .server import {{ "cors, " if cookiecutter.api_resource }}errors, headers, health, logs, sessions
 
 
-def create_app(config: Config | None = None) -> {{ cookiecutter.framework | capitalize }}:
+def create_app(config: Config | None = None) -> {{ cookiecutter.__framework }}:
     """Build the app. Without a config, read the environment and `.env`. Raises ConfigError."""
-    app = {{ cookiecutter.framework | capitalize }}(__name__)
+    app = {{ cookiecutter.__framework }}(__name__)
     app.config.from_object(config or Config.from_env())
     app.jinja_env.globals["app_name"] = app.config["APP_NAME"]
 

@@ -52,7 +52,7 @@ class ConfigError(click.ClickException):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of one app. {{ cookiecutter.framework | capitalize }} has each of them as `app.config[NAME]`.
+    """The settings of one app. {{ cookiecutter.__framework }} has each of them as `app.config[NAME]`.
 
     A setting with a type annotation is read from the environment variable of the same name.
     """

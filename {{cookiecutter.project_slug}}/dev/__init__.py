@@ -3,4 +3,5 @@
 from pathlib import Path
 
 APP_NAME = "{{ cookiecutter.project_name }}"
+FRAMEWORK = "{{ cookiecutter.framework }}"
 ROOT = Path(__file__).resolve().parent.parent

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import click
 from werkzeug import Response
 
-from . import ROOT
+from . import FRAMEWORK, ROOT
 from .local_logto import LocalLogto, Server, listen, port_is_taken, port_of, port_problem, settings
 
 COLOURS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
@@ -89,7 +89,7 @@ def run_with_reload(port: int, environ: Mapping[str, str], logto: LocalLogto, we
     """
     # To reload, both frameworks start a second process. On Windows, it would not end with this
     # process. So start the app without its reloader, and restart it here.
-    command = [sys.executable, "-m", "{{ cookiecutter.framework }}", "run", "--debug", "--no-reload"]
+    command = [sys.executable, "-m", FRAMEWORK, "run", "--debug", "--no-reload"]
     command += ["--host", "localhost", "--port", str(port)]
     options: dict[str, Any] = {"cwd": ROOT, "env": environ, "encoding": "utf-8"}
     page = logto.app.jinja_env.get_template("stopped.html")

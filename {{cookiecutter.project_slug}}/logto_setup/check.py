@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import click
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
+from {{ cookiecutter.framework }} import {{ cookiecutter.__framework }}
 
 from app.auth.oidc import LEEWAY, LogtoUnavailable, Response, request
 from app.config import CONNECTORS, Config
@@ -119,7 +119,7 @@ class Checks:
         """Check that sessions can be saved."""
         found, servers = self.config.SESSION_URL.partition(":")[0], []
         try:
-            folder = {{ cookiecutter.framework | capitalize }}("app").instance_path
+            folder = {{ cookiecutter.__framework }}("app").instance_path
             store = open_store(self.config.SESSION_URL, folder, self.config.SESSION_PREFIX)
             for _ in range(9):  # On a cluster, one ping may reach the right server.
                 {{ cookiecutter.__await }}store.ping()

@@ -158,7 +158,7 @@ def auth(client: Client) -> Auth:
 
 
 @pytest.fixture
-{{ cookiecutter.__async }}def admin(app: {{ cookiecutter.framework | capitalize }}) -> Client:
+{{ cookiecutter.__async }}def admin(app: {{ cookiecutter.__framework }}) -> Client:
     """Return a browser in which Alice is signed in, who has the role `admin`."""
     client = app.test_client()
     {{ cookiecutter.__await }}Auth(client).sign_in("alice")
@@ -166,7 +166,7 @@ def auth(client: Client) -> Auth:
 
 
 @pytest.fixture
-{{ cookiecutter.__async }}def reader(app: {{ cookiecutter.framework | capitalize }}) -> Client:
+{{ cookiecutter.__async }}def reader(app: {{ cookiecutter.__framework }}) -> Client:
     """Return a browser in which Bob is signed in, who has the role `reader` only."""
     client = app.test_client()
     {{ cookiecutter.__await }}Auth(client).sign_in("bob")

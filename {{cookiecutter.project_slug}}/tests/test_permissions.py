@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import jwt
 import pytest
 from conftest import HOME, Auth, Client, Start
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, abort
+from {{ cookiecutter.framework }} import {{ cookiecutter.__framework }}, abort
 
 from app.auth import current_user, logto, sign_in_required, user_signed_in
 from dev.local_logto import LocalLogto
@@ -17,7 +17,7 @@ ORDERS = "https://orders.test.example"
 
 
 @pytest.fixture
-def app(app: {{ cookiecutter.framework | capitalize }}) -> {{ cookiecutter.framework | capitalize }}:
+def app(app: {{ cookiecutter.__framework }}) -> {{ cookiecutter.__framework }}:
     """Return the app with the pages that these tests open."""
 
     @app.get("/test/admin")
@@ -137,10 +137,10 @@ async def test_a_form_of_the_app_is_saved(admin: Client, headers: dict[str, str]
     assert await response.get_data(as_text=True) == "Saved"
 
 
-async def test_each_sign_in_sends_one_signal(app: {{ cookiecutter.framework | capitalize }}) -> None:
+async def test_each_sign_in_sends_one_signal(app: {{ cookiecutter.__framework }}) -> None:
     seen = []
 
-    async def note(sender: {{ cookiecutter.framework | capitalize }}, user: object) -> None:
+    async def note(sender: {{ cookiecutter.__framework }}, user: object) -> None:
         seen.append((sender, current_user.sub, user == current_user))
 
     with user_signed_in.connected_to(note):

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import HOME, Auth, Client, callback_for
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
+from {{ cookiecutter.framework }} import {{ cookiecutter.__framework }}
 
 from app.auth import sign_in_required
 from dev.local_logto import LocalLogto
@@ -56,7 +56,7 @@ async def test_a_script_gets_a_401_and_no_sign_in(client: Client, header: str, v
 
 
 async def test_a_form_after_the_end_of_the_session_is_reported_as_not_saved(
-    app: {{ cookiecutter.framework | capitalize }}, client: Client
+    app: {{ cookiecutter.__framework }}, client: Client
 ) -> None:
     @app.post("/test/notes")
     @sign_in_required
@@ -127,7 +127,7 @@ async def test_a_replayed_callback_asks_to_try_again(client: Client, auth: Auth)
     assert "This sign-in has expired" in await response.get_data(as_text=True)
 
 
-async def test_a_callback_of_another_browser_signs_nobody_in(app: {{ cookiecutter.framework | capitalize }}) -> None:
+async def test_a_callback_of_another_browser_signs_nobody_in(app: {{ cookiecutter.__framework }}) -> None:
     attacker, victim = app.test_client(), app.test_client()
     to_logto = await attacker.get("/sign-in")
     callback = callback_for(to_logto.headers["Location"])

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 {% endif %}
 from urllib.parse import urlsplit
 
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}
+from {{ cookiecutter.framework }} import {{ cookiecutter.__framework }}
 
 from ..config import ConfigError
 from . import logout, routes
@@ -35,7 +35,7 @@ __all__ = [
 
 
 {% if cookiecutter.api_resource %}
-def init_app(app: {{ cookiecutter.framework | capitalize }}, api_scopes: Iterable[str]) -> None:
+def init_app(app: {{ cookiecutter.__framework }}, api_scopes: Iterable[str]) -> None:
     """Add sign-in with Logto. Call this function last, after all other pages are added.
 
     Takes the scopes of the API that users can have. Raises ConfigError if another page has the
@@ -44,7 +44,7 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}, api_scopes: Iterabl
     app.extensions["logto_client"] = AppLogtoClient(app.config, api_scopes)
     app.extensions["token_cache"] = TokenCache()
 {% else %}
-def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
+def init_app(app: {{ cookiecutter.__framework }}) -> None:
     """Add sign-in, after all other pages. Raises ConfigError if a page has the callback's path."""
     app.extensions["logto_client"] = AppLogtoClient(app.config)
 {% endif %}

@@ -9,7 +9,7 @@ from ..server.sessions import session
 
 
 class SessionStorage(Storage):
-    """The SDK's storage, in the {{ cookiecutter.framework | capitalize }} session on the server, or in another mapping."""
+    """The SDK's storage, in the session on the server, or in another mapping."""
 
     def __init__(self, data: MutableMapping[str, Any] = session) -> None:
         self.data = data

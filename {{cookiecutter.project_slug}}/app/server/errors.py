@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 from urllib.parse import quote
 
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, current_app, jsonify, render_template, request{{ ", websocket" if cookiecutter.__async }}
+from {{ cookiecutter.framework }} import {{ cookiecutter.__framework }}, Response, current_app, jsonify, render_template, request{{ ", websocket" if cookiecutter.__async }}
 {% if cookiecutter.api_resource %}
 from {{ cookiecutter.framework }}.wrappers import Request
 {% endif %}
@@ -112,7 +112,7 @@ class JSONRequest(Request):
 
 
 {% endif %}
-def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
+def init_app(app: {{ cookiecutter.__framework }}) -> None:
     """Show error pages or JSON for all errors of the app."""
     {% if cookiecutter.api_resource %}
     app.request_class = JSONRequest

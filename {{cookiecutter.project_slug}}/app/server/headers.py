@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import secure
-from {{ cookiecutter.framework }} import {{ cookiecutter.framework | capitalize }}, Response, current_app, request
+from {{ cookiecutter.framework }} import {{ cookiecutter.__framework }}, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.utils import host_is_trusted
 
@@ -28,7 +28,7 @@ HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]*")
 SPACES = re.compile(r{{ "b" if cookiecutter.__async }}"[ \t]{2,}")
 
 
-def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
+def init_app(app: {{ cookiecutter.__framework }}) -> None:
     """Set the app's URL, and protect the app from other sites by headers and a check of forms."""
     mimetypes.add_type("text/css", ".css")  # On Windows, other programs can change these types.
     mimetypes.add_type("image/svg+xml", ".svg")  # Browsers then refuse the files (`nosniff`).

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SAFE_ID = re.compile(r"[A-Za-z0-9._:=+/@-]{1,128}")  # Safe in the log and in a header.
 
 
-def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
+def init_app(app: {{ cookiecutter.__framework }}) -> None:
     """Log every request, and write the whole log of this process to standard error."""
     plain = app.config["LOG_FORMAT"] == "text"
     handler = logging.StreamHandler(sys.stderr)
@@ -60,14 +60,14 @@ def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
     {% endif %}
 
 
-{{ cookiecutter.__async }}def begin_request(app: {{ cookiecutter.framework | capitalize }}, **_: Any) -> None:
+{{ cookiecutter.__async }}def begin_request(app: {{ cookiecutter.__framework }}, **_: Any) -> None:
     """Set the ID of the request: its `X-Request-ID` header if the value is safe, or a new ID."""
     sent = request.headers.get("X-Request-ID", "")
     g.request_id = sent if SAFE_ID.fullmatch(sent) else secrets.token_hex(16)
     g.started = time.perf_counter()
 
 
-{{ cookiecutter.__async }}def log_request(app: {{ cookiecutter.framework | capitalize }}, response: Response, **_: Any) -> None:
+{{ cookiecutter.__async }}def log_request(app: {{ cookiecutter.__framework }}, response: Response, **_: Any) -> None:
     """Log a request, and send its ID to the client. Leave out the query: it can hold secrets."""
     response.headers["X-Request-ID"] = g.request_id
     fields = {

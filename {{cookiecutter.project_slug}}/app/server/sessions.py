@@ -42,7 +42,7 @@ def store_key(cookie: str) -> str:
     return hashlib.sha256(cookie.encode()).hexdigest()
 
 
-def cookie_attributes(app: {{ cookiecutter.framework | capitalize }}, **changes: Any) -> dict[str, Any]:
+def cookie_attributes(app: {{ cookiecutter.__framework }}, **changes: Any) -> dict[str, Any]:
     """Return the attributes of the app's cookies, as the SESSION_COOKIE_ settings define them."""
     names = ("domain", "path", "secure", "httponly", "samesite", "partitioned")
     interface = app.session_interface
@@ -144,13 +144,13 @@ class UnavailableSession(Session):
 class StoreSessionInterface(SessionInterface):
     """Opens and saves the session of every request."""
 
-    def get_cookie_name(self, app: {{ cookiecutter.framework | capitalize }}) -> str:
+    def get_cookie_name(self, app: {{ cookiecutter.__framework }}) -> str:
         """Return the cookie's name, with the prefix `__Host-` if allowed (RFC 6265bis, 4.1.3.2)."""
         path, domain = self.get_cookie_path(app), self.get_cookie_domain(app)
         host_only = self.get_cookie_secure(app) and path == "/" and not domain
         return ("__Host-" if host_only else "") + super().get_cookie_name(app)
 
-    async def open_session(self, app: {{ cookiecutter.framework | capitalize }}, request: Request) -> Session:
+    async def open_session(self, app: {{ cookiecutter.__framework }}, request: Request) -> Session:
         cookie = request.cookies.get(self.get_cookie_name(app), "")
         # Static files need no session, and the page for a failed store needs the style sheet.
         static = request.path.startswith(f"{app.static_url_path}/")
@@ -175,7 +175,7 @@ class StoreSessionInterface(SessionInterface):
         return session
 
     async def save_session(  # type: ignore[override]
-        self, app: {{ cookiecutter.framework | capitalize }}, session: Session, response: Response
+        self, app: {{ cookiecutter.__framework }}, session: Session, response: Response
     ) -> None:
         failure: Response | None = None
         try:
@@ -201,7 +201,7 @@ class StoreSessionInterface(SessionInterface):
             response.delete_cookie(self.get_cookie_name(app), **cookie_attributes(app))
 
 
-def init_app(app: {{ cookiecutter.framework | capitalize }}) -> None:
+def init_app(app: {{ cookiecutter.__framework }}) -> None:
     """Keep the app's sessions in the store that SESSION_URL names."""
     opened = open_store(app.config["SESSION_URL"], app.instance_path, app.config["SESSION_PREFIX"])
     app.extensions["session_store"] = opened
