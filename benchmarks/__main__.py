@@ -48,7 +48,7 @@ def baking(folder: Path) -> Section:
 
     old = subjects.old_template(OLD, folder / "old")
     templates = {"this": ROOT, "empty": empty, "old": old}
-    times = in_turns({name: partial(once, path) for name, path in templates.items()}, rounds=21)
+    times = in_turns({name: partial(once, path) for name, path in templates.items()}, rounds=41)
     factor, old_factor = (ratio(times[name], times["empty"]) for name in ("this", "old"))
     scaled = 1 + (factor - 1) / (old_factor - 1) * (RATIO_OF_OLD - 1)
     section = Section(
