@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 from processes import Process, free_port, running
+from repositories import git
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
@@ -41,11 +42,8 @@ def cookiecutter(template: Path, folder: Path, *answers: str) -> None:
 
 def old_template(commit: str, folder: Path) -> Path:
     """Write the files of this repository at a commit into a folder, and return the folder."""
-    folder.mkdir()
-    archive = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", commit], check=True, capture_output=True
-    ).stdout
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    git(ROOT, "archive", f"--output={folder}.tar", commit)
+    shutil.unpack_archive(f"{folder}.tar", folder)
     return folder
 
 

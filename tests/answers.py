@@ -7,6 +7,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
+UPDATED_FOLDERS = ("app/auth", "app/server", "logto_setup", "dev")
+"""The folders that a team leaves alone, because an update replaces them."""
 SETTINGS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
 
 Answer = str | bool

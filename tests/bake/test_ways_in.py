@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from answers import ROOT, SETTINGS, TEMPLATE, Answers
+from answers import ROOT, SETTINGS, TEMPLATE, UPDATED_FOLDERS, Answers
 from conftest import Bake, BakedProject, environment
 from cookiecutter.generate import generate_context
 from cookiecutter.prompt import prompt_for_config
@@ -341,7 +341,7 @@ def test_skipping_existing_files_overwrites_files_that_are_copied_unrendered(
 def test_only_files_that_a_team_leaves_alone_are_copied_unrendered() -> None:
     for pattern in SETTINGS["_copy_without_render"]:
         assert list(TEMPLATE.glob(pattern)), pattern
-        assert pattern.startswith(("app/auth/", "app/server/", "logto_setup/", "dev/")), pattern
+        assert pattern.startswith(tuple(f"{folder}/" for folder in UPDATED_FOLDERS)), pattern
 
 
 def test_bad_answers_leave_an_existing_project_unchanged(run: Run, edited_project: Path) -> None:

@@ -156,11 +156,14 @@ def not_shared(source: str) -> list[str]:
 
     def visit(node: nodes.Node, parent: nodes.Node) -> None:
         fault = type(node).__name__ if not isinstance(node, SHARED_NODES) else None
-        shared = {"replace"} if isinstance(parent, nodes.FilterBlock) else SHARED_FILTERS
-        if isinstance(node, nodes.Filter) and node.name not in shared:
+        of_block = isinstance(parent, nodes.FilterBlock)  # Then the block itself is checked.
+        if isinstance(node, nodes.Filter) and not of_block and node.name not in SHARED_FILTERS:
             fault = f"the filter {node.name}"
-        if isinstance(parent, nodes.Filter) and isinstance(parent.node, nodes.Filter):
-            fault = "a filter after another"
+        if isinstance(node, nodes.FilterBlock):
+            if node.filter.name != "replace" or node.filter.node is not None:
+                fault = "a filter block that is not one replace"
+            if any(text.attr == "project_name" for text in node.find_all(nodes.Getattr)):
+                fault = "the name of the app in a filter block, which could change it"
         if isinstance(node, nodes.CondExpr) and isinstance(parent, nodes.CondExpr):
             fault = "an inline if in another"
         if isinstance(node, nodes.Operand) and node.op not in ("eq", "ne", "in"):
@@ -214,7 +217,9 @@ def test_the_template_uses_only_constructs_that_all_engines_support() -> None:
         '{{ cookiecutter.project_name.replace("a", "b") }}',
         '{{ cookiecutter.project_name | replace("a", "b") }}',
         '{% filter replace("a", "b") | replace("c", "d") %}{% endfilter %}',
+        '{% filter upper | replace("a", "b") %}{% endfilter %}',
         "{% filter trim %}{% endfilter %}",
+        '{% filter replace("a", "b") %}{{ cookiecutter.project_name }}{% endfilter %}',
         "{{ cookiecutter.project_name[:8] }}",
         "{{ cookiecutter.project_name[-1] }}",
         "{{ '%c' % 47 }}",

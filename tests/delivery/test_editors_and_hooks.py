@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from answers import Answers
+from answers import UPDATED_FOLDERS, Answers
 from conftest import BARE, FULL, Bake, BakedProject, mypy_cache
 from repositories import git
 
@@ -16,7 +16,6 @@ FRAMEWORKS = [
     pytest.param(name, marks=pytest.mark.xdist_group(f"{name} processes"))
     for name in ("flask", "quart")
 ]
-UPDATED_FOLDERS = ("app/auth", "app/server", "logto_setup", "dev")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
