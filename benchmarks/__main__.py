@@ -57,8 +57,8 @@ def baking(folder: Path) -> Section:
         notes=[
             "The ratio depends on the machine. The target was set on a machine where the template of "
             "23 November took 1.72. On other machines, the same template was seen at 1.86 and at "
-            "1.96. So it is measured again in the same run, and the last column is the ratio that "
-            "this template would have on the machine of the target.",
+            "1.96. So the old template is measured again in the same run. The last column is the "
+            "ratio that this template would have on the machine of the target.",
             "A profile shows where this template needs more time: nearly half is Jinja, which "
             "compiles some 60 files; a fifth is the names of files and folders and the answers, "
             "which are templates too; a tenth is the check of the answers, which imports regular "
